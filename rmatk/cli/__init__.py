@@ -1,0 +1,58 @@
+"""The command line: one module per command, none of which imports torch before it is needed.
+
+``main`` is the console script. Errors a user can meet are printed as message and hint and mapped to exit
+codes (0 ok, 1 a named error, 2 usage, 3 parity failed, 130 interrupted); ``--debug`` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from rmatk_runtime import __version__
+from rmatk_runtime.errors import RmatkError
+
+app = typer.Typer(
+    name="rmatk",
+    help="From a handful of photos to a camera on a small device: train, export, check, run.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rmatk {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and leave the process with its exit code."""
+    from rmatk.cli import commands  # noqa: F401 - registers the commands on app
+
+    debug = "--debug" in sys.argv[1:]
+    if debug:  # allowed anywhere on the line, since it is usually added after a command has failed
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except RmatkError as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            typer.echo(f" hint: {error.hint}", err=True)
+        sys.exit(error.exit_code)

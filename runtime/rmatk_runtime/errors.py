@@ -1,0 +1,106 @@
+"""Every error a user can meet, with what to do next.
+
+    RmatkError                      exit code 1
+      MissingExtraError             a package of an extra is not installed
+      DataError                     photos, labels or folders that cannot be used
+      RunError                      a training run that cannot be read or does not fit its backbone
+      BackboneError                 an unknown, unsupported or unreachable CLIP model
+      BundleError                   a bundle that is incomplete, altered or of another format
+      ExportError                   a graph or bundle that could not be made
+      BackendError                  an inference engine that cannot run a bundle here
+      SourceError                   a camera, stream, video or image that cannot be read
+      SinkError                     an output that cannot be written
+      StorageError                  disk full, no permission
+      ParityError                   exit code 3: results differ from PyTorch's by more than the tolerance
+
+The command line prints ``message`` and ``hint`` without a traceback and leaves with ``exit_code``.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class RmatkError(Exception):
+    """A named failure: ``message`` says what was expected, found and where; ``hint`` what to run next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class MissingExtraError(RmatkError):
+    """A package that belongs to an optional extra is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed", f"pip install 'rmatk[{extra}]'")
+
+
+class DataError(RmatkError):
+    """Photos, labels or folders that cannot be used."""
+
+
+class RunError(RmatkError):
+    """A training run that cannot be read, or does not fit the backbone at hand."""
+
+
+class BackboneError(RmatkError):
+    """An unknown, unsupported or unreachable CLIP model."""
+
+
+class BundleError(RmatkError):
+    """A bundle that is incomplete, altered or of another format."""
+
+
+class ExportError(RmatkError):
+    """A graph or bundle that could not be made."""
+
+
+class BackendError(RmatkError):
+    """An inference engine that cannot run a bundle here."""
+
+
+class SourceError(RmatkError):
+    """A camera, stream, video or image that cannot be read."""
+
+
+class SinkError(RmatkError):
+    """An output that cannot be written."""
+
+
+class StorageError(RmatkError):
+    """The disk refused: full, read-only, no permission."""
+
+
+class ParityError(RmatkError):
+    """Results differ from PyTorch's by more than the stated tolerance."""
+
+    exit_code = 3
+
+
+class RmatkWarning(UserWarning):
+    """Something worth knowing that does not stop the work."""
+
+
+@contextmanager
+def naming_storage_errors(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` raised while writing ``path`` into a :class:`StorageError` that names it.
+
+    Raises:
+        StorageError: with the cause (disk full, quota, permission, read-only) and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"disk full while writing {path}", "free some space, or choose another place with -o"
+            ) from error
+        reason = error.strerror or str(error)
+        raise StorageError(f"cannot write {path}: {reason}", "choose another place with -o") from error

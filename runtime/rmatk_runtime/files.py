@@ -1,0 +1,112 @@
+"""Files that are whole or absent: atomic writes, digests, and names that stay inside their folder.
+
+Every artefact of the toolkit goes through here, so that a power cut, a full disk or Ctrl-C leaves either
+the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rmatk_runtime.errors import BundleError, StorageError, naming_storage_errors
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in bounded memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` through a temporary name in the same folder.
+
+    Raises:
+        StorageError: disk full, no permission.
+    """
+    with replacing(path) as partial, naming_storage_errors(path):
+        partial.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it takes ``path``'s place, on failure it goes.
+
+    Raises:
+        StorageError: disk full, no permission.
+    """
+    with naming_storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.partial-{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield partial
+        with naming_storage_errors(path):
+            _flush(partial)
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path, *, marker: str) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; on success it takes ``path``'s place as a whole.
+
+    An existing ``path`` is replaced only where it is empty or holds ``marker`` (a file every folder of this
+    kind has), so that ``-o`` pointed at someone's photographs never deletes them.
+
+    Raises:
+        StorageError: ``path`` holds something else, the disk is full, no permission.
+    """
+    if path.is_symlink() or path.is_file():
+        raise StorageError(f"{path} exists and is not a folder", "choose another place with -o")
+    if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
+        raise StorageError(
+            f"{path} exists and holds other files (no {marker} in it)", "choose another place with -o"
+        )
+    token = secrets.token_hex(4)
+    partial = path.with_name(f".{path.name}.partial-{token}")
+    old = path.with_name(f".{path.name}.old-{token}")
+    try:
+        with naming_storage_errors(path):
+            partial.mkdir(parents=True)
+        yield partial
+        with naming_storage_errors(path):
+            if path.exists():
+                os.replace(path, old)
+            os.replace(partial, path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def inside(root: Path, name: str) -> Path:
+    """``root / name``, refusing names (read from a file) that would leave ``root``.
+
+    Raises:
+        BundleError: absolute names, ``..`` or backslashes.
+    """
+    parts = name.split("/")
+    if not name or "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in parts):
+        raise BundleError(f"{root}: the file name {name!r} is not allowed", "export the bundle again")
+    return root.joinpath(*parts)
+
+
+def _flush(path: Path) -> None:
+    """Ask the disk to keep the bytes before the name changes (power cuts on devices are common)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

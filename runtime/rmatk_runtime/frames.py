@@ -1,0 +1,59 @@
+"""What flows through a running pipeline: frames in, predictions out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rmatk_runtime.preprocess import UInt8
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture from a source.
+
+    ``image``: (H, W, 3) uint8 RGB. ``index``: 0-based number within the source. ``time``: seconds since the
+    source's start (presentation time for files, capture clock for live sources). ``source``: name fit for
+    logs and records, free of credentials.
+    """
+
+    image: UInt8
+    index: int
+    time: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """A label and its calibrated probability in [0, 1]."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The best ``k`` labels of one frame, most probable first.
+
+    ``rejected`` is true when the best probability lies below the bundle's (or the caller's) threshold:
+    the frame shows none of the classes with enough certainty.
+    """
+
+    top: tuple[Score, ...]
+    rejected: bool = False
+
+    @property
+    def label(self) -> str | None:
+        """The answer: the best label, or None when rejected."""
+        return None if self.rejected else self.top[0].label
+
+    def as_record(self, frame: Frame) -> dict[str, Any]:
+        """The JSON object that sinks write for ``frame``."""
+        return {
+            "frame": frame.index,
+            "time": round(frame.time, 6),
+            "source": frame.source,
+            "label": self.label,
+            "rejected": self.rejected,
+            "top": [{"label": s.label, "probability": round(s.probability, 6)} for s in self.top],
+        }

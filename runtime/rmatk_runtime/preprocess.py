@@ -1,0 +1,170 @@
+"""The one preprocessing: an image on disk or a frame in memory -> the tensor the image encoder expects.
+
+Training, evaluation, export, parity and the runtime all call this module, and none has another way: the
+commonest cause of "the exported model is worse" is a second implementation that differs in resampling,
+rounding or order (ultralytics #5016: 46 % agreement; rf-detr #1203; anomalib #2448). It needs Pillow and
+NumPy only, and gives the same bits as open_clip's evaluation transform.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from rmatk_runtime.errors import DataError
+
+Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
+
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How pixels become a tensor; the fields are those of open_clip's ``PreprocessCfg``.
+
+    ``resize_mode``: ``shortest`` (shorter side to the target, centre crop), ``squash`` (both sides to the
+    target, aspect ratio ignored) or ``longest`` (longer side to the target, padded with ``fill_color``).
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize_mode: Literal["shortest", "squash", "longest"] = "shortest"
+    fill_color: int = 0
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"image size must be positive, not {self.height}x{self.width}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, not {self.std}")
+
+
+def load_image(path: Path) -> Image.Image:
+    """Decode an image file to RGB.
+
+    EXIF orientation is applied; alpha is laid on white; 16-bit greyscale is scaled; of an animation the
+    first frame is taken.
+
+    Raises:
+        DataError: missing, unreadable, truncated or absurdly large file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                return to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise DataError(f"no such image: {path}") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path} is not an image that can be read") from None
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path} cannot be decoded: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is too large: {error}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any Pillow mode to RGB the way a person would expect to see it."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _wide_grey_to_rgb(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _wide_grey_to_rgb(image: Image.Image) -> Image.Image:
+    """Scale integer or float greyscale to 8 bits; Pillow's own ``convert`` would clip it to white."""
+    values = np.asarray(image, dtype=np.float64)
+    if image.mode == "F":
+        top = 1.0 if values.size and values.max() <= 1.0 else 255.0
+    else:
+        top = 65535.0 if image.mode.startswith("I;16") or (values.size and values.max() > 255) else 255.0
+    scaled = np.clip(np.rint(values * (255.0 / top)), 0, 255).astype(np.uint8)
+    return Image.fromarray(scaled).convert("RGB")
+
+
+def resize(image: Image.Image | UInt8, spec: PreprocessSpec) -> UInt8:
+    """Resize and crop to the network's size.
+
+    Args:
+        image: a Pillow image, or a frame (H, W, 3) uint8 RGB.
+        spec: the target size and manner.
+
+    Returns:
+        (spec.height, spec.width, 3) uint8 RGB, the input of a ``pixels`` graph.
+    """
+    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else to_rgb(image)
+    resample = _RESAMPLING[spec.interpolation]
+    if spec.resize_mode == "squash":
+        return np.asarray(picture.resize((spec.width, spec.height), resample))
+    picture = picture.resize(_resized_size(picture.size, spec), resample)
+    return np.asarray(_centre(picture, spec))
+
+
+def _resized_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
+    """(width, height) before cropping or padding, with torchvision's and open_clip's rounding."""
+    width, height = size
+    if spec.resize_mode == "shortest" and spec.height == spec.width:
+        # torchvision's Resize(int): the longer side is truncated, not rounded.
+        if width <= height:
+            return spec.width, int(spec.width * height / width)
+        return int(spec.height * width / height), spec.height
+    ratios = (height / spec.height, width / spec.width)
+    ratio = max(ratios) if spec.resize_mode == "longest" else min(ratios)
+    return round(width / ratio), round(height / ratio)
+
+
+def _centre(picture: Image.Image, spec: PreprocessSpec) -> Image.Image:
+    """Crop, or pad with ``fill_color``, to the target about the centre, with torchvision's rounding."""
+    width, height = picture.size
+    pad_x, pad_y = max(spec.width - width, 0), max(spec.height - height, 0)
+    if pad_x or pad_y:
+        fill = (spec.fill_color,) * 3
+        canvas = Image.new("RGB", (width + pad_x, height + pad_y), fill)
+        canvas.paste(picture, (pad_x // 2, pad_y // 2))
+        picture, (width, height) = canvas, canvas.size
+    left = int(round((width - spec.width) / 2.0))
+    top = int(round((height - spec.height) / 2.0))
+    return picture.crop((left, top, left + spec.width, top + spec.height))
+
+
+def normalise(pixels: UInt8, spec: PreprocessSpec) -> Float32:
+    """Scale to [0, 1], normalise per channel, channels first.
+
+    Args:
+        pixels: (..., H, W, 3) uint8 RGB at the network's size.
+
+    Returns:
+        (..., 3, H, W) float32, C-contiguous.
+    """
+    # Order and dtype follow ToTensor and Normalize to the bit: float32 division by 255, minus mean, over std.
+    tensor = np.moveaxis(pixels, -1, -3).astype(np.float32)
+    tensor /= np.float32(255.0)
+    tensor -= np.asarray(spec.mean, dtype=np.float32)[:, None, None]
+    tensor /= np.asarray(spec.std, dtype=np.float32)[:, None, None]
+    return np.ascontiguousarray(tensor)
+
+
+def preprocess(image: Image.Image | UInt8, spec: PreprocessSpec) -> Float32:
+    """Image (any size) -> (3, spec.height, spec.width) float32, normalised: ``normalise(resize(image))``."""
+    return normalise(resize(image, spec), spec)
+
+
+def tensor_digest(tensor: npt.NDArray[Any]) -> str:
+    """Hex SHA-256 over dtype, shape and bytes: two machines preprocess alike if and only if these agree."""
+    header = f"{tensor.dtype.str}{tensor.shape}".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(tensor).tobytes()).hexdigest()
