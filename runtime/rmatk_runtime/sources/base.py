@@ -26,9 +26,13 @@ class SourceInfo:
 
 
 class Source(ABC):
-    """A context manager that yields frames in order; iterate once, close when done."""
+    """A context manager that yields frames in order; iterate once, close when done.
+
+    ``skipped`` counts what could not be read and was passed over, so that no loss goes unreported.
+    """
 
     info: SourceInfo
+    skipped: int = 0
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:

@@ -1,0 +1,106 @@
+"""Where frames come from: images, folders, globs, videos, cameras, streams and a test pattern.
+
+:func:`open_source` turns what a person types into a :class:`Source`; nothing else needs to know the kinds.
+
+    photo.jpg  folder/  'shots/*.png'     images; a folder is walked in natural order
+    clip.mp4                              video file, every frame
+    0  /dev/video0  v4l2://dev/video0     camera
+    rtsp://...  http://...                network stream
+    test://640x480@30?frames=100&seed=1   pattern with a moving object
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+from rmatk_runtime.errors import SourceError
+from rmatk_runtime.sources.base import Source, SourceInfo
+from rmatk_runtime.sources.camera import CameraSource, without_credentials
+from rmatk_runtime.sources.chain import ChainSource
+from rmatk_runtime.sources.images import ImageSource, is_image, list_images, natural_key
+from rmatk_runtime.sources.pattern import PatternSource
+from rmatk_runtime.sources.video import VideoSource
+
+__all__ = ["Source", "SourceInfo", "open_source"]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_CAMERA_SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https")
+_KNOWN = "use a file, a folder, a glob, 0, /dev/video0, rtsp://..., http://... or test://"
+
+
+def open_source(*uris: str) -> Source:
+    """Open one source over everything in ``uris``, in the order given.
+
+    Neighbouring images become one source, so that a thousand names from a shell's glob are read as a folder.
+
+    Raises:
+        SourceError: nothing there, an unknown scheme, nothing readable.
+        MissingExtraError: a video or camera, and PyAV is not installed.
+    """
+    if not uris:
+        raise SourceError("no source was given", _KNOWN)
+    sources: list[Source] = []
+    images: list[Path] = []
+
+    def gather() -> None:
+        if images:
+            sources.append(ImageSource(images.copy()))
+            images.clear()
+
+    try:
+        for uri in uris:
+            if (live := _open_live(uri)) is not None:
+                gather()
+                sources.append(live)
+                continue
+            for path in _expand(uri):
+                if path.is_dir():
+                    images.extend(list_images(path))
+                elif is_image(path):
+                    images.append(path)
+                else:
+                    gather()
+                    sources.append(VideoSource(path))
+        gather()
+    except BaseException:
+        for source in sources:
+            source.close()
+        raise
+    return sources[0] if len(sources) == 1 else ChainSource(sources)
+
+
+def _open_live(uri: str) -> Source | None:
+    """The camera, stream or pattern that ``uri`` names, or None where it is a path."""
+    if uri.isdecimal() or uri.startswith("/dev/video"):
+        return CameraSource(uri)
+    match = _SCHEME.match(uri)
+    if match is None:
+        return None
+    scheme = match[1].lower()
+    if scheme == "test":
+        return PatternSource(uri)
+    if scheme in _CAMERA_SCHEMES:
+        return CameraSource(uri)
+    if scheme == "csi":
+        raise SourceError(
+            f"{uri}: CSI cameras are not yet supported",
+            "use a USB camera (0 or /dev/video0), an rtsp:// stream, or test://",
+        )
+    raise SourceError(f"{without_credentials(uri)}: the scheme {scheme}:// is not known", _KNOWN)
+
+
+def _expand(uri: str) -> list[Path]:
+    """The existing paths that ``uri``, a path or a glob, stands for."""
+    path = Path(uri).expanduser()
+    if path.exists():
+        return [path]
+    if not glob.has_magic(uri):
+        raise SourceError(f"no such file, folder or camera: {uri}", _KNOWN)
+    # glob, not Path.glob, which refuses absolute patterns
+    found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+    found = [entry for entry in found if entry.is_file()]
+    if not found:
+        raise SourceError(f"no file matches {uri}", "quote the pattern, and check it with ls")
+    return sorted(found, key=lambda entry: natural_key(str(entry)))

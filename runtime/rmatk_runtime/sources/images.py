@@ -1,0 +1,96 @@
+"""Image files as a source: one, many, or a folder walked in natural order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rmatk_runtime.errors import DataError, SourceError
+from rmatk_runtime.frames import Frame
+from rmatk_runtime.preprocess import load_image
+from rmatk_runtime.sources.base import Source, SourceInfo
+
+log = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+)
+_UNREADABLE = "open it in a viewer, or save it again as JPEG or PNG"
+
+
+class ImageSource(Source):
+    """Decodes each path when its turn comes; images have no clock, so every ``time`` is 0.
+
+    One unreadable image among many is logged, counted in ``skipped`` and passed over: a damaged photograph
+    must not cost a night's work. Its index is not given to another, so indices still count files.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            if not path.exists():
+                raise SourceError(f"no such image: {path}", "check the name")
+        self._paths = tuple(paths)
+        name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} images in {_common_folder(paths)}"
+        self.info = SourceInfo(name=name, size=None, rate=None, frames=len(paths), live=False)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield readable images as RGB, EXIF orientation applied.
+
+        Raises:
+            SourceError: the only image, or every one of them, cannot be read.
+        """
+        for index, path in enumerate(self._paths):
+            try:
+                picture = load_image(path)
+            except DataError as error:
+                self._skip(error)
+                continue
+            yield Frame(np.asarray(picture), index, 0.0, str(path))
+
+    def _skip(self, error: DataError) -> None:
+        self.skipped += 1
+        if self.skipped < len(self._paths):
+            log.warning("skipped: %s", error.message)
+        elif len(self._paths) == 1:
+            raise SourceError(error.message, _UNREADABLE) from error
+        else:
+            raise SourceError(
+                f"none of {self.info.name} could be read; the last: {error.message}", _UNREADABLE
+            ) from error
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name ends like an image's."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All images below ``folder``, hidden ones left out, in natural order of their relative paths.
+
+    Raises:
+        SourceError: there is none.
+    """
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(root, name) for name in names if not name.startswith(".") and is_image(Path(name))]
+    if not found:
+        raise SourceError(
+            f"no image in {folder}", f"files must end in one of {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return sorted(found, key=lambda path: natural_key(str(path.relative_to(folder))))
+
+
+def natural_key(text: str) -> list[tuple[int, str]]:
+    """A sort key under which ``shot9`` comes before ``shot10``."""
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), part) if number % 2 else (-1, part.casefold()) for number, part in enumerate(parts)]
+
+
+def _common_folder(paths: Sequence[Path]) -> str:
+    return os.path.commonpath([path.absolute().parent for path in paths])
