@@ -50,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         with naming_storage_errors(path):
             _flush(partial)
-            os.replace(partial, path)
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -80,11 +80,11 @@ def replacing_folder(path: Path, *, marker: str) -> Iterator[Path]:
         yield partial
         with naming_storage_errors(path):
             if path.exists():
-                os.replace(path, old)
-            os.replace(partial, path)
+                path.replace(old)
+            partial.replace(path)
     except BaseException:
         if old.exists() and not path.exists():
-            os.replace(old, path)
+            old.replace(path)
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)

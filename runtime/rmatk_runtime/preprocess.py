@@ -137,8 +137,8 @@ def _centre(picture: Image.Image, spec: PreprocessSpec) -> Image.Image:
         canvas = Image.new("RGB", (width + pad_x, height + pad_y), fill)
         canvas.paste(picture, (pad_x // 2, pad_y // 2))
         picture, (width, height) = canvas, canvas.size
-    left = int(round((width - spec.width) / 2.0))
-    top = int(round((height - spec.height) / 2.0))
+    left = round((width - spec.width) / 2.0)
+    top = round((height - spec.height) / 2.0)
     return picture.crop((left, top, left + spec.width, top + spec.height))
 
 

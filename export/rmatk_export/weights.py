@@ -1,0 +1,179 @@
+"""A transformer tower as plain arrays: what is read from PyTorch once, folded, and written as a graph.
+
+Everything behind this module (fold, graph, checks) works on these frozen dataclasses and never sees a
+``torch.nn.Module`` again; a new kind of backbone needs one more reader (``open_clip.py``) and nothing else.
+Matrices are in ``x @ W`` orientation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Activation = Literal["gelu", "quick_gelu"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Norm:
+    """LayerNorm: ``weight`` and ``bias`` (D,), ``eps``."""
+
+    weight: Array
+    bias: Array
+    eps: float
+
+
+@dataclass(frozen=True)
+class Linear:
+    """``x @ weight + bias``: ``weight`` (in, out), ``bias`` (out,)."""
+
+    weight: Array
+    bias: Array
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The adaptation branch of one block: ``scale * (GELU(u @ down) @ up)``, u = LN1(x).
+
+    ``down`` (D, r), ``up`` (r, D). The reconstruction branch has no place here: it cannot reach a graph.
+    """
+
+    down: Linear
+    up: Linear
+    scale: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """A pre-norm residual attention block, with or without an adapter beside it.
+
+    ``qkv`` (D, 3D), ``attention_out`` (D, D), ``mlp_in`` (D, M), ``mlp_out`` (M, D); ``scale_1`` and
+    ``scale_2`` (D,): LayerScale of the two residual branches, or None.
+    """
+
+    norm_1: Norm
+    qkv: Linear
+    attention_out: Linear
+    norm_2: Norm
+    mlp_in: Linear
+    mlp_out: Linear
+    heads: int
+    activation: Activation
+    scale_1: Array | None = None
+    scale_2: Array | None = None
+    adapter: Adapter | None = None
+
+
+@dataclass(frozen=True)
+class FoldedBlock:
+    """A block with everything multiplied together that can be, exactly (see ``fold.py``).
+
+    ``wide_in`` (D, 3D + r): q, k, v and the adapter's down-projection in one product; ``attention_out``
+    (D, D); ``mlp_in`` (D, M); ``wide_out`` (M + r, D): MLP and adapter outputs in one product; ``rank`` r,
+    0 where the block has no adapter.
+    """
+
+    norm_1: Norm
+    wide_in: Linear
+    attention_out: Linear
+    norm_2: Norm
+    mlp_in: Linear
+    wide_out: Linear
+    heads: int
+    activation: Activation
+    rank: int
+
+    @property
+    def width(self) -> int:
+        """D, the width of the tower."""
+        return int(self.attention_out.weight.shape[0])
+
+
+@dataclass(frozen=True)
+class ImageStem:
+    """Pixels to tokens: ``patch`` (D, 3, p, p) convolution kernel, stride p; ``patch_bias`` (D,) or None;
+    ``class_token`` (D,); ``positions`` (L, D); ``norm`` before the blocks, or None; image size (H, W)."""
+
+    patch: Array
+    patch_bias: Array | None
+    class_token: Array
+    positions: Array
+    norm: Norm | None
+    image_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class TextStem:
+    """Token ids to tokens: ``tokens`` (V, D) embedding table, ``positions`` (L, D), ``end_id``: the id whose
+    first occurrence is read out; None takes the position of the largest id (CLIP's convention)."""
+
+    tokens: Array
+    positions: Array
+    end_id: int | None
+
+
+@dataclass(frozen=True)
+class Head:
+    """Tokens to one embedding: pool (class token, mean of the patches, or end of text), norm, projection.
+
+    ``norm_first``: the norm is applied to every token before pooling (it matters for the mean only).
+    ``projection`` (D, E) and ``projection_bias`` (E,) or None. The result is scaled to unit length.
+    """
+
+    pool: Literal["class", "mean", "end"]
+    norm: Norm
+    norm_first: bool
+    projection: Array | None
+    projection_bias: Array | None = None
+
+
+@dataclass(frozen=True)
+class Tower:
+    """An image or text tower as read: stem, blocks (adapters beside them), head. Text towers are causal."""
+
+    stem: ImageStem | TextStem
+    blocks: tuple[Block, ...]
+    head: Head
+
+
+@dataclass(frozen=True)
+class FoldedTower:
+    """A tower ready to be written: the same function as the :class:`Tower` it was folded from."""
+
+    stem: ImageStem | TextStem
+    blocks: tuple[FoldedBlock, ...]
+    head: Head
+
+
+def map_arrays(value: T, change: Callable[[Array], Array]) -> T:
+    """A copy of a dataclass tree with ``change`` applied to every array in it."""
+
+    def visit(item: Any) -> Any:
+        if isinstance(item, np.ndarray):
+            return change(item)
+        if isinstance(item, tuple):
+            return tuple(visit(part) for part in item)
+        if is_dataclass(item) and not isinstance(item, type):
+            return replace(item, **{field.name: visit(getattr(item, field.name)) for field in fields(item)})
+        return item
+
+    result: T = visit(value)
+    return result
+
+
+def count_parameters(value: Any) -> int:
+    """How many numbers a dataclass tree holds."""
+    total = 0
+
+    def count(array: Array) -> Array:
+        nonlocal total
+        total += array.size
+        return array
+
+    map_arrays(value, count)
+    return total

@@ -1,0 +1,93 @@
+"""ONNX Runtime behind the Backend contract, with the granted provider checked and named.
+
+ONNX Runtime lists GPU providers on machines without a GPU, and falls back to the CPU without an exception
+when one cannot start (onnxruntime #25145, #9302): so the session itself is asked what it got.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmatk_runtime.backends.base import Backend
+from rmatk_runtime.errors import BackendError, MissingExtraError
+from rmatk_runtime.preprocess import Float32
+
+CPU = "CPUExecutionProvider"
+
+
+def load_onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        MissingExtraError: neither onnxruntime nor onnxruntime-gpu is installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("ONNX Runtime", "cpu") from None
+    return onnxruntime
+
+
+def _engine_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises; its own classes share no base but Exception."""
+    state = load_onnxruntime().capi.onnxruntime_pybind11_state
+    own = (kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    return (*own, RuntimeError, ValueError, OSError)
+
+
+def create_session(path: Path, provider: str = CPU, *, threads: int = 0) -> Any:
+    """An ``InferenceSession`` on exactly ``provider``.
+
+    Raises:
+        BackendError: the graph does not load, or the session was given another provider.
+    """
+    runtime = load_onnxruntime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    # Idle worker threads that spin take the cores from decoding and preprocessing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=[provider])
+    except _engine_errors() as error:
+        raise BackendError(
+            f"ONNX Runtime cannot load {path} on {provider}: {error}", "rmatk doctor"
+        ) from error
+    granted = session.get_providers()
+    if granted[0] != provider:
+        raise BackendError(
+            f"asked ONNX Runtime for {provider}, it granted {granted[0]}",
+            "rmatk doctor says why; --backend cpu runs on the CPU",
+        )
+    return session
+
+
+class OnnxRuntimeBackend(Backend):
+    """The image encoder on ONNX Runtime.
+
+    Args:
+        path: an image graph of a bundle.
+        provider: the execution provider; anything else granted is an error.
+        threads: CPU threads for the engine, 0 for all cores.
+    """
+
+    def __init__(self, path: Path, provider: str = CPU, *, threads: int = 0) -> None:
+        self._session = create_session(path, provider, threads=threads)
+        self._input = self._session.get_inputs()[0]
+        self.name = f"onnxruntime {self._session.get_providers()[0]}"
+
+    def embed(self, images: Float32) -> Float32:
+        """See :meth:`Backend.embed`."""
+        expected = tuple(self._input.shape[1:])
+        if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.float32:
+            raise BackendError(
+                f"expected (N, {', '.join(map(str, expected))}) float32, got {images.shape} {images.dtype}"
+            )
+        try:
+            (embeddings,) = self._session.run(None, {self._input.name: images})
+        except _engine_errors() as error:
+            raise BackendError(f"ONNX Runtime failed on a batch of {len(images)}: {error}") from error
+        return np.asarray(embeddings, dtype=np.float32)

@@ -1,0 +1,108 @@
+"""Opening a bundle: nothing of it is used before every file is there, whole and unchanged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rmatk_runtime.errors import BundleError
+from rmatk_runtime.files import inside, sha256_file
+from rmatk_runtime.golden import GoldenSet, load_golden
+from rmatk_runtime.labels import ClassMatrix, load_classes
+from rmatk_runtime.manifest import MANIFEST, FileEntry, Graph, Manifest, Precision, decode_manifest
+
+_AGAIN = "copy the bundle again, or export it again: rmatk export RUN -o BUNDLE"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle on disk."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: Path) -> Bundle:
+        """Read the manifest and verify size and SHA-256 of every file it lists.
+
+        Raises:
+            BundleError: not a bundle, half-written, truncated, altered, or of another version.
+        """
+        manifest = _read_manifest(path)
+        for name, entry in manifest.files.items():
+            _verify(path, name, entry)
+        for name in _named_files(manifest):
+            if name not in manifest.files:
+                raise BundleError(f"{path}: {name} is used by the manifest but not listed in it", _AGAIN)
+        return cls(path, manifest)
+
+    def graph(self, precision: Precision | None = None) -> Graph:
+        """The image graph of a precision, or the first (fp32) one.
+
+        Raises:
+            BundleError: the bundle holds no graph of that precision.
+        """
+        for graph in self.manifest.graphs:
+            if precision in (None, graph.precision):
+                return graph
+        held = ", ".join(graph.precision for graph in self.manifest.graphs)
+        raise BundleError(f"{self.path} holds no {precision} graph, only {held}", "export that precision")
+
+    def file(self, name: str) -> Path:
+        """The path of a listed file."""
+        return inside(self.path, name)
+
+    def classes(self) -> ClassMatrix:
+        """The class matrix (C, D). Raises BundleError where it cannot be used."""
+        classes = load_classes(self.file(self.manifest.labels.file))
+        width = self.manifest.model.embed_dim
+        if classes.embeddings.shape[1] != width:
+            raise BundleError(
+                f"{self.path}: class embeddings are {classes.embeddings.shape[1]} wide, the model's {width}",
+                _AGAIN,
+            )
+        return classes
+
+    def golden(self) -> GoldenSet | None:
+        """The golden set, or None where the bundle was exported without one."""
+        entry = self.manifest.golden
+        return None if entry is None else load_golden(self.file(entry.file))
+
+
+def _read_manifest(path: Path) -> Manifest:
+    if not path.exists():
+        raise BundleError(f"no such bundle: {path}", "make one: rmatk export RUN -o BUNDLE")
+    if (path / "run.json").is_file():
+        raise BundleError(f"{path} is a training run, not a bundle", f"rmatk export {path} -o BUNDLE")
+    file = path / MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{path} is not a bundle, or only half of one: it has no {MANIFEST}", _AGAIN)
+    try:
+        return decode_manifest(file.read_bytes(), str(file))
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read: {error.strerror}", _AGAIN) from error
+
+
+def _verify(root: Path, name: str, entry: FileEntry) -> None:
+    file = inside(root, name)
+    if not file.is_file():
+        raise BundleError(f"{root}: {name} is missing", _AGAIN)
+    size = file.stat().st_size
+    if size != entry.size:
+        raise BundleError(f"{root}: {name} has {size} bytes, the manifest says {entry.size}", _AGAIN)
+    digest = sha256_file(file)
+    if digest != entry.sha256:
+        raise BundleError(
+            f"{root}: {name} was altered: its SHA-256 is {digest[:12]}..., the manifest says "
+            f"{entry.sha256[:12]}...",
+            _AGAIN,
+        )
+
+
+def _named_files(manifest: Manifest) -> list[str]:
+    names = [graph.file for graph in manifest.graphs] + [manifest.labels.file]
+    if manifest.text is not None:
+        names += [manifest.text.file, manifest.text.tokenizer]
+    if manifest.golden is not None:
+        names.append(manifest.golden.file)
+    return names
