@@ -18,11 +18,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from rmatk_export.weights import Adapter, Array, Block, FoldedBlock, FoldedTower, Linear, Tower
+from rmatk_export.weights import Adapter, Array, Block, FoldedBlock, FoldedTower, Linear, Stem, Tower
 from rmatk_runtime.errors import ExportError
 
 
-def attach(tower: Tower, adapters: Mapping[int, Adapter]) -> Tower:
+def attach(tower: Tower[Stem], adapters: Mapping[int, Adapter]) -> Tower[Stem]:
     """``tower`` with an adapter beside each block named by its index.
 
     Raises:
@@ -40,7 +40,7 @@ def attach(tower: Tower, adapters: Mapping[int, Adapter]) -> Tower:
     return replace(tower, blocks=blocks)
 
 
-def fold(tower: Tower) -> FoldedTower:
+def fold(tower: Tower[Stem]) -> FoldedTower[Stem]:
     """Fold LayerScale and adapters of every block; dtype (float32 or float64) is kept.
 
     Raises:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -45,7 +46,7 @@ class _Writer:
         """A shared float32 scalar."""
         return self.weight(f"scalar.{value:.9g}", np.array(value, dtype=np.float32))
 
-    def op(self, kind: str, name: str, *inputs: str, **attributes: object) -> str:
+    def op(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
         """One node with one output; both carry ``name``."""
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
@@ -78,37 +79,35 @@ class _Writer:
 
 
 @dataclass(frozen=True)
-class _Shape:
-    """How a block reshapes: ``length`` L of the sequence, 0 where it is copied from the input at run time;
-    ``mask``: name of the additive attention mask, or None; ``last_token_only``: see ``_block``."""
+class _Sequence:
+    """What blocks need to know of their sequence: its ``length`` L, 0 where reshapes copy it at run time,
+    and the name of the additive attention ``mask``, or None."""
 
     length: int
     mask: str | None = None
 
 
-def image_graph(tower: FoldedTower) -> onnx.ModelProto:
-    """The image encoder: ``images`` (N, 3, H, W) float32 normalised -> ``embeddings`` (N, E) float32 unit length.
+def image_graph(tower: FoldedTower[ImageStem]) -> onnx.ModelProto:
+    """The image encoder: ``images`` (N, 3, H, W) normalised -> ``embeddings`` (N, E) unit length.
 
-    N is dynamic; every other size is a constant.
+    Both are float32; N is dynamic; every other size is a constant.
     """
-    assert isinstance(tower.stem, ImageStem)
     w = _Writer()
     x = _image_stem(w, tower.stem)
-    shape = _Shape(len(tower.stem.positions))
+    sequence = _Sequence(len(tower.stem.positions))
     *blocks, last = tower.blocks
     for index, block in enumerate(blocks):
-        x = _block(w, f"blocks.{index}", x, block, shape)
+        x = _block(w, f"blocks.{index}", x, block, sequence)
     # Only the class token of the last block is read: its other tokens need keys and values, nothing more.
-    x = _block(w, f"blocks.{len(blocks)}", x, last, shape, class_token_only=tower.head.pool == "class")
+    x = _block(w, f"blocks.{len(blocks)}", x, last, sequence, class_token_only=tower.head.pool == "class")
     _head(w, x, tower.head)
     height, width = tower.stem.image_size
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, height, width])
-    return _model(w, "rmatk_image_encoder", images, _embedding_width(tower))
+    return _model(w, "rmatk_image_encoder", images, _embedding_width(tower.head))
 
 
-def text_graph(tower: FoldedTower) -> onnx.ModelProto:
-    """The text encoder: ``tokens`` (N, L) int64 -> ``embeddings`` (N, E) float32 unit length; N, L dynamic."""
-    assert isinstance(tower.stem, TextStem)
+def text_graph(tower: FoldedTower[TextStem]) -> onnx.ModelProto:
+    """The text encoder: ``tokens`` (N, L) int64 -> ``embeddings`` (N, E) unit length; N, L dynamic."""
     w = _Writer()
     context = len(tower.stem.positions)
     length = w.op("Shape", "length", "tokens", start=1, end=2)
@@ -121,10 +120,10 @@ def text_graph(tower: FoldedTower) -> onnx.ModelProto:
     square = w.op("Concat", "mask.size", length, length, axis=0)
     mask = w.op("Slice", "mask", causal, w.constant(0, 0), square, w.constant(0, 1))
     for index, block in enumerate(tower.blocks):
-        x = _block(w, f"blocks.{index}", x, block, _Shape(0, mask))
+        x = _block(w, f"blocks.{index}", x, block, _Sequence(0, mask))
     _head(w, _end_of_text(w, x, tower.stem.end_id), tower.head)
     tokens = helper.make_tensor_value_info("tokens", TensorProto.INT64, ["N", "L"])
-    return _model(w, "rmatk_text_encoder", tokens, _embedding_width(tower))
+    return _model(w, "rmatk_text_encoder", tokens, _embedding_width(tower.head))
 
 
 def _image_stem(w: _Writer, stem: ImageStem) -> str:
@@ -146,7 +145,7 @@ def _image_stem(w: _Writer, stem: ImageStem) -> str:
 
 
 def _block(
-    w: _Writer, name: str, x: str, block: FoldedBlock, shape: _Shape, *, class_token_only: bool = False
+    w: _Writer, name: str, x: str, block: FoldedBlock, sequence: _Sequence, *, class_token_only: bool = False
 ) -> str:
     """One folded block; ``class_token_only`` returns (N, 1, D): the first token's output and no other."""
     width, rank = block.width, block.rank
@@ -154,14 +153,14 @@ def _block(
     parts = [f"{name}.{part}" for part in ("q", "k", "v", "d")][: 4 if rank else 3]
     sizes = w.constant(*([width] * 3 + ([rank] if rank else [])))
     w.nodes.append(helper.make_node("Split", [wide, sizes], parts, name=f"{name}.split", axis=-1))
-    query, down, length = parts[0], parts[-1], shape.length
+    query, down, length = parts[0], parts[-1], sequence.length
     if class_token_only:
         first, length = w.constant(0), 1
         query = w.op("Gather", f"{name}.q.first", query, first, axis=1)
         x = w.op("Gather", f"{name}.x.first", x, first, axis=1)
         if rank:
             down = w.op("Gather", f"{name}.d.first", down, first, axis=1)
-    attended = _attention(w, name, (query, parts[1], parts[2]), block, shape, length)
+    attended = _attention(w, name, (query, parts[1], parts[2]), block, sequence, length)
     x = w.op("Add", f"{name}.mid", x, w.linear(f"{name}.attention_out", attended, block.attention_out))
     hidden = w.linear(f"{name}.mlp_in", w.norm(f"{name}.norm_2", x, block.norm_2), block.mlp_in)
     act = w.quick_gelu if block.activation == "quick_gelu" else w.gelu
@@ -172,7 +171,7 @@ def _block(
 
 
 def _attention(
-    w: _Writer, name: str, qkv: tuple[str, str, str], block: FoldedBlock, shape: _Shape, queries: int
+    w: _Writer, name: str, qkv: tuple[str, str, str], block: FoldedBlock, sequence: _Sequence, queries: int
 ) -> str:
     """softmax((q * scale) k^T + mask) v per head; q (N, ``queries``, D), k and v (N, L, D)."""
     heads, head_width = block.heads, block.width // block.heads
@@ -183,11 +182,11 @@ def _attention(
         return w.op("Transpose", f"{name}.{part}.ready", apart, perm=perm)
 
     q = split_heads("q", query, queries, [0, 2, 1, 3])
-    k = split_heads("k", qkv[1], shape.length, [0, 2, 3, 1])
-    v = split_heads("v", qkv[2], shape.length, [0, 2, 1, 3])
+    k = split_heads("k", qkv[1], sequence.length, [0, 2, 3, 1])
+    v = split_heads("v", qkv[2], sequence.length, [0, 2, 1, 3])
     scores = w.op("MatMul", f"{name}.scores", q, k)
-    if shape.mask is not None:
-        scores = w.op("Add", f"{name}.scores.masked", scores, shape.mask)
+    if sequence.mask is not None:
+        scores = w.op("Add", f"{name}.scores.masked", scores, sequence.mask)
     mixed = w.op("MatMul", f"{name}.mixed", w.op("Softmax", f"{name}.softmax", scores, axis=-1), v)
     together = w.op("Transpose", f"{name}.mixed.tokens", mixed, perm=[0, 2, 1, 3])
     return w.op("Reshape", f"{name}.attended", together, w.constant(0, queries, block.width))
@@ -210,7 +209,9 @@ def _head(w: _Writer, x: str, head: Head) -> None:
     elif head.pool == "mean":
         x = w.norm("norm_post", x, head.norm) if head.norm_first else x
         ends = (w.constant(1), w.weight("const.last", np.array([2**31 - 1], dtype=np.int64)))
-        x = w.op("ReduceMean", "pool", w.op("Slice", "patches", x, *ends, w.constant(1)), w.constant(1), keepdims=0)
+        x = w.op(
+            "ReduceMean", "pool", w.op("Slice", "patches", x, *ends, w.constant(1)), w.constant(1), keepdims=0
+        )
     if not (head.pool == "mean" and head.norm_first):
         x = w.norm("norm_post", x, head.norm)
     if head.projection is not None:
@@ -221,9 +222,8 @@ def _head(w: _Writer, x: str, head: Head) -> None:
     w.op("Div", "embeddings", x, w.op("Max", "length.safe", length, w.scalar(1e-12)))
 
 
-def _embedding_width(tower: FoldedTower) -> int:
-    projection = tower.head.projection
-    return int(len(tower.head.norm.weight) if projection is None else projection.shape[1])
+def _embedding_width(head: Head) -> int:
+    return int(len(head.norm.weight) if head.projection is None else head.projection.shape[1])
 
 
 def _model(w: _Writer, name: str, source: onnx.ValueInfoProto, width: int) -> onnx.ModelProto:

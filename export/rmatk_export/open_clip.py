@@ -24,7 +24,7 @@ from rmatk_export.weights import (
 from rmatk_runtime.errors import ExportError
 
 
-def read_image_tower(model: Any) -> Tower:
+def read_image_tower(model: Any) -> Tower[ImageStem]:
     """The image tower of an open_clip model (``model.visual``).
 
     Raises:
@@ -41,8 +41,7 @@ def read_image_tower(model: Any) -> Tower:
         norm=None if type(visual.ln_pre).__name__ == "Identity" else _norm(visual.ln_pre),
         image_size=(int(visual.image_size[0]), int(visual.image_size[1])),
     )
-    pools = {"tok": "class", "avg": "mean"}
-    if visual.pool_type not in pools:
+    if visual.pool_type not in ("tok", "avg"):
         raise _unsupported(f"pooling {visual.pool_type!r} of", visual)
     head = Head(
         pool="mean" if visual.pool_type == "avg" else "class",
@@ -53,7 +52,7 @@ def read_image_tower(model: Any) -> Tower:
     return Tower(stem, _blocks(visual.transformer), head)
 
 
-def read_text_tower(model: Any) -> Tower:
+def read_text_tower(model: Any) -> Tower[TextStem]:
     """The text tower of an open_clip model: ``model.text``, or the parts that lie on the model itself.
 
     Raises:
@@ -71,7 +70,7 @@ def read_text_tower(model: Any) -> Tower:
     stem = TextStem(
         tokens=_array(text.token_embedding.weight),
         positions=_array(text.positional_embedding),
-        end_id=int(end_id) if pool == "eos" else None,
+        end_id=None if pool == "argmax" or end_id is None else int(end_id),
     )
     head = Head(
         pool="end",

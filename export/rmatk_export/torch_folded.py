@@ -14,10 +14,9 @@ from torch.nn import functional as F
 from rmatk_export.weights import Array, FoldedBlock, FoldedTower, Head, ImageStem, Linear, Norm, TextStem
 
 
-def run_image(tower: FoldedTower, images: torch.Tensor) -> torch.Tensor:
+def run_image(tower: FoldedTower[ImageStem], images: torch.Tensor) -> torch.Tensor:
     """``images`` (N, 3, H, W) normalised, of the tower's dtype -> (N, E) unit length."""
     stem = tower.stem
-    assert isinstance(stem, ImageStem)
     patch = _tensor(stem.patch)
     bias = None if stem.patch_bias is None else _tensor(stem.patch_bias)
     x = F.conv2d(images, patch, bias, stride=patch.shape[2:]).flatten(2).transpose(1, 2)
@@ -33,10 +32,9 @@ def run_image(tower: FoldedTower, images: torch.Tensor) -> torch.Tensor:
     return _head(pooled, tower.head)
 
 
-def run_text(tower: FoldedTower, tokens: torch.Tensor) -> torch.Tensor:
+def run_text(tower: FoldedTower[TextStem], tokens: torch.Tensor) -> torch.Tensor:
     """``tokens`` (N, L) int64 -> (N, E) unit length."""
     stem = tower.stem
-    assert isinstance(stem, TextStem)
     length = tokens.shape[1]
     x = _tensor(stem.tokens)[tokens] + _tensor(stem.positions[:length])
     mask = torch.full((length, length), -math.inf, dtype=x.dtype).triu(1)
@@ -49,8 +47,8 @@ def run_text(tower: FoldedTower, tokens: torch.Tensor) -> torch.Tensor:
 def _block(x: torch.Tensor, block: FoldedBlock, mask: torch.Tensor | None) -> torch.Tensor:
     batch, length, width = x.shape
     wide = _linear(_norm(x, block.norm_1), block.wide_in)
-    q, k, v, down = wide.split([width, width, width, block.rank], dim=-1)
-    q, k, v = (part.view(batch, length, block.heads, -1).transpose(1, 2) for part in (q, k, v))
+    qkv, down = wide[..., : 3 * width], wide[..., 3 * width :]
+    q, k, v = (part.view(batch, length, block.heads, -1).transpose(1, 2) for part in qkv.chunk(3, dim=-1))
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     scores = scores if mask is None else scores + mask
     attended = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(batch, length, width)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -132,20 +132,23 @@ class Head:
     projection_bias: Array | None = None
 
 
+Stem = TypeVar("Stem", ImageStem, TextStem)
+
+
 @dataclass(frozen=True)
-class Tower:
+class Tower(Generic[Stem]):
     """An image or text tower as read: stem, blocks (adapters beside them), head. Text towers are causal."""
 
-    stem: ImageStem | TextStem
+    stem: Stem
     blocks: tuple[Block, ...]
     head: Head
 
 
 @dataclass(frozen=True)
-class FoldedTower:
+class FoldedTower(Generic[Stem]):
     """A tower ready to be written: the same function as the :class:`Tower` it was folded from."""
 
-    stem: ImageStem | TextStem
+    stem: Stem
     blocks: tuple[FoldedBlock, ...]
     head: Head
 

@@ -1,0 +1,176 @@
+"""Writing a bundle: graphs, classes, tokenizer, golden set, the manifest last, and parity before it counts.
+
+Everything is written into a folder beside the target, opened and checked there exactly as a device would,
+and only then takes the target's name. What fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from rmatk_export.checks import checked
+from rmatk_export.fold import fold
+from rmatk_export.graph import OPSET, image_graph, text_graph
+from rmatk_export.weights import ImageStem, TextStem, Tower, count_parameters
+from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend, create_session
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.errors import ParityError
+from rmatk_runtime.files import replacing_folder, sha256_file, write_atomic
+from rmatk_runtime.golden import GoldenSet, encode_golden
+from rmatk_runtime.labels import ClassMatrix, encode_classes
+from rmatk_runtime.manifest import (
+    MANIFEST,
+    Decision,
+    FileEntry,
+    Golden,
+    Graph,
+    Labels,
+    Manifest,
+    ModelInfo,
+    Provenance,
+    TextEncoder,
+    encode_manifest,
+)
+from rmatk_runtime.parity import TOLERANCES, StageResult, check_golden, compare_embeddings
+from rmatk_runtime.preprocess import PreprocessSpec
+
+IMAGE_FILE, TEXT_FILE, TOKENIZER_FILE = "image_encoder.onnx", "text_encoder.onnx", "tokenizer.json"
+CLASSES_FILE, GOLDEN_FILE = "classes.npz", "golden.npz"
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """All that a bundle is made of.
+
+    ``image``, ``text``: the towers with their adapters; ``class_tokens`` (C, T, L) int64: every class'
+    prompt under each of T templates, from which ``classes`` were embedded by PyTorch; ``tokenizer``: the
+    Hugging Face tokenizers JSON that gives those ids, or None (the bundle then carries no text encoder);
+    ``golden`` with PyTorch's embeddings; ``ship_golden``: whether its pictures travel in the bundle.
+    """
+
+    image: Tower[ImageStem]
+    text: Tower[TextStem]
+    preprocess: PreprocessSpec
+    classes: ClassMatrix
+    class_tokens: npt.NDArray[np.int64]
+    templates: tuple[str, ...]
+    tokenizer: str | None
+    decision: Decision
+    model: ModelInfo
+    golden: GoldenSet
+    ship_golden: bool
+    run_digest: str
+    adapter_digest: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written: parity stages, file sizes in bytes, parameters of the image encoder as exported."""
+
+    stages: tuple[StageResult, ...]
+    sizes: dict[str, int]
+    image_parameters: int
+
+
+def write_bundle(source: ExportSource, out: Path) -> ExportReport:
+    """Write, verify and only then publish a bundle at ``out``.
+
+    Raises:
+        ExportError: a graph that cannot be right.
+        ParityError: a graph that ONNX Runtime does not run as PyTorch ran the model; nothing is left.
+        StorageError: ``out`` is taken by something else, or the disk is full.
+    """
+    with replacing_folder(out, marker=MANIFEST) as folder:
+        image = fold(source.image)
+        _write_graph(folder / IMAGE_FILE, checked(image_graph(image), image))
+        if source.tokenizer is not None:
+            text = fold(source.text)
+            _write_graph(folder / TEXT_FILE, checked(text_graph(text), text))
+            write_atomic(folder / TOKENIZER_FILE, source.tokenizer.encode())
+        write_atomic(folder / CLASSES_FILE, encode_classes(source.classes))
+        write_atomic(folder / GOLDEN_FILE, encode_golden(source.golden))
+        write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
+        stages = _gate(Bundle.open(folder), source, out)
+        if not source.ship_golden:
+            (folder / GOLDEN_FILE).unlink()
+            write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
+        sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    return ExportReport(tuple(stages), sizes, count_parameters(image))
+
+
+def _write_graph(path: Path, model: onnx.ModelProto) -> None:
+    write_atomic(path, model.SerializeToString(deterministic=True))
+
+
+def _manifest(source: ExportSource, folder: Path) -> Manifest:
+    files = {
+        path.name: FileEntry(size=path.stat().st_size, sha256=sha256_file(path))
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+    text = None
+    if source.tokenizer is not None:
+        context = len(source.text.stem.positions)
+        text = TextEncoder(file=TEXT_FILE, tokenizer=TOKENIZER_FILE, context_length=context)
+    golden = None
+    if GOLDEN_FILE in files:
+        golden = Golden(file=GOLDEN_FILE, images=len(source.golden.images), source="photos")
+    return Manifest(
+        model=source.model,
+        preprocess=source.preprocess,
+        graphs=(Graph(precision="fp32", file=IMAGE_FILE, opset=OPSET),),
+        text=text,
+        labels=Labels(file=CLASSES_FILE, templates=source.templates),
+        decision=source.decision,
+        golden=golden,
+        tolerances=TOLERANCES,
+        provenance=Provenance(
+            run_digest=source.run_digest,
+            adapter_digest=source.adapter_digest,
+            graph_digests={name: entry.sha256 for name, entry in files.items() if name.endswith(".onnx")},
+            versions={**source.versions, "onnx": onnx.__version__},
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        ),
+        files=files,
+    )
+
+
+def _gate(bundle: Bundle, source: ExportSource, out: Path) -> list[StageResult]:
+    """Parity of everything just written; the first bad stage is named and the bundle refused."""
+    stages: list[StageResult] = []
+    with OnnxRuntimeBackend(bundle.file(IMAGE_FILE)) as backend:
+        stages += check_golden(bundle, backend, "fp32")
+    if source.tokenizer is not None:
+        stages.append(_check_text(bundle, source))
+    for stage in stages:
+        if not stage:
+            raise ParityError(
+                f"{out} was not written: the stage '{stage.stage}' {stage.reason}",
+                "rmatk doctor shows the versions in use; other versions of onnxruntime may compute rightly",
+            )
+    return stages
+
+
+def _check_text(bundle: Bundle, source: ExportSource) -> StageResult:
+    """The exported text encoder must give the class matrix that PyTorch gave."""
+    classes, templates, length = source.class_tokens.shape
+    session = create_session(bundle.file(TEXT_FILE))
+    (prompts,) = session.run(None, {"tokens": source.class_tokens.reshape(-1, length)})
+    means = prompts.reshape(classes, templates, -1).mean(axis=1)
+    embeddings = means / np.linalg.norm(means, axis=1, keepdims=True)
+    return compare_embeddings(
+        "text encoder fp32",
+        source.classes.embeddings,
+        embeddings.astype(np.float32),
+        classes=source.classes,
+        decision=source.decision,
+        tolerance=TOLERANCES["fp32"],
+        names=source.classes.names,
+    )

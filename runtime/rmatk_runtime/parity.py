@@ -1,0 +1,207 @@
+"""Parity: how far a stage's results lie from PyTorch's, in the terms a user cares about.
+
+A stage is compared by its embeddings (cosine, largest difference), its logits, and above all by its answers:
+which images change their label, and by what margin PyTorch had held it. Tolerances stand in one place, with
+their reason; elementwise 1e-5 on random input, the usual check, fails every fp16 engine and says nothing
+about labels (TensorRT #2709, #2999; optimum #449).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from rmatk_runtime.backends import Backend
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.errors import BundleError
+from rmatk_runtime.golden import GoldenSet
+from rmatk_runtime.labels import ClassMatrix
+from rmatk_runtime.manifest import Decision, Precision, Tolerance
+from rmatk_runtime.preprocess import Float32, preprocess, tensor_digest
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    # Same operations in the same precision: only the order of sums differs, over a dozen blocks.
+    "fp32": Tolerance(min_cosine=0.99999, max_embedding_difference=1e-4, min_agreement=1.0),
+    # 11 bits of significand; LayerNorm, softmax and the final norm stay in fp32.
+    "fp16": Tolerance(min_cosine=0.999, max_embedding_difference=1e-2, min_agreement=0.99),
+    # 8 bits; what counts is accuracy on the validation shots, checked when the graph is made.
+    "int8": Tolerance(min_cosine=0.95, max_embedding_difference=0.1, min_agreement=0.95),
+}
+
+
+class Flip(msgspec.Struct, frozen=True, kw_only=True):
+    """An image whose label changed. ``margin``: by how much probability the reference had led."""
+
+    image: str
+    reference: str
+    candidate: str
+    margin: float
+
+
+class StageResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage against the reference; truthy when it passed.
+
+    Accuracies are shares in [0, 1], None where the true labels are not known. ``reason`` says what failed.
+    """
+
+    stage: str
+    images: int
+    passed: bool
+    reason: str | None
+    tolerance: Tolerance | None
+    min_cosine: float | None = None
+    mean_cosine: float | None = None
+    max_embedding_difference: float | None = None
+    max_logit_difference: float | None = None
+    agreement: float | None = None
+    accuracy: float | None = None
+    reference_accuracy: float | None = None
+    flips: tuple[Flip, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+
+def compare_embeddings(
+    stage: str,
+    reference: Float32,
+    candidate: Float32,
+    *,
+    classes: ClassMatrix,
+    decision: Decision,
+    tolerance: Tolerance,
+    names: Sequence[str],
+    truth: Sequence[str] | None = None,
+) -> StageResult:
+    """Compare two sets of image embeddings.
+
+    Args:
+        stage: what ``candidate`` came from.
+        reference: (N, D) float32, PyTorch's with both branches.
+        candidate: (N, D) float32.
+        classes: the class matrix (C, D).
+        decision: logit scale and temperature.
+        tolerance: what passes.
+        names: N image names for the list of flips.
+        truth: N true class names, where known.
+    """
+    a, b = reference.astype(np.float64), candidate.astype(np.float64)
+    if a.shape != b.shape or not np.isfinite(b).all():
+        found = "values that are not finite" if a.shape == b.shape else f"shape {b.shape}, not {a.shape}"
+        return StageResult(
+            stage=stage, images=len(a), passed=False, reason=f"gave {found}", tolerance=tolerance
+        )
+    cosine = (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
+    matrix = classes.embeddings.astype(np.float64).T
+    scale = decision.logit_scale / decision.temperature
+    logits_a, logits_b = a @ matrix * scale, b @ matrix * scale
+    best_a, best_b = logits_a.argmax(axis=1), logits_b.argmax(axis=1)
+    measured: dict[str, Any] = {
+        "min_cosine": float(cosine.min()),
+        "mean_cosine": float(cosine.mean()),
+        "max_embedding_difference": float(np.abs(a - b).max()),
+        "max_logit_difference": float(np.abs(logits_a - logits_b).max()),
+        "agreement": float((best_a == best_b).mean()),
+    }
+    if truth is not None:
+        wanted = np.array([classes.names.index(name) for name in truth])
+        measured["accuracy"] = float((best_b == wanted).mean())
+        measured["reference_accuracy"] = float((best_a == wanted).mean())
+    reason = _failure(measured, tolerance)
+    return StageResult(
+        stage=stage,
+        images=len(a),
+        passed=reason is None,
+        reason=reason,
+        tolerance=tolerance,
+        flips=_flips(logits_a, best_b, classes.names, names),
+        **measured,
+    )
+
+
+def _failure(measured: dict[str, Any], tolerance: Tolerance) -> str | None:
+    if measured["min_cosine"] < tolerance.min_cosine:
+        return f"cosine {measured['min_cosine']:.6f} is below {tolerance.min_cosine}"
+    if measured["max_embedding_difference"] > tolerance.max_embedding_difference:
+        return (
+            f"an embedding differs by {measured['max_embedding_difference']:.2e}, "
+            f"more than {tolerance.max_embedding_difference:.0e}"
+        )
+    if measured["agreement"] < tolerance.min_agreement:
+        return f"top-1 agreement {measured['agreement']:.2%} is below {tolerance.min_agreement:.0%}"
+    return None
+
+
+def _flips(
+    logits: np.ndarray[Any, np.dtype[np.float64]],
+    candidate: np.ndarray[Any, np.dtype[np.intp]],
+    classes: Sequence[str],
+    names: Sequence[str],
+) -> tuple[Flip, ...]:
+    """Changed labels, the most serious (largest reference margin) first."""
+    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    reference = logits.argmax(axis=1)
+    flips = [
+        Flip(
+            image=names[i],
+            reference=classes[reference[i]],
+            candidate=classes[candidate[i]],
+            margin=float(chances[i, reference[i]] - chances[i, candidate[i]]),
+        )
+        for i in np.flatnonzero(reference != candidate).tolist()
+    ]
+    return tuple(sorted(flips, key=lambda flip: -flip.margin))
+
+
+def check_preprocessing(bundle: Bundle, golden: GoldenSet) -> StageResult:
+    """Do the golden pictures give, on this machine, the very tensors they gave at export?"""
+    spec = bundle.manifest.preprocess
+    wrong = [
+        name
+        for name, image, digest in zip(golden.names, golden.images, golden.digests, strict=True)
+        if tensor_digest(preprocess(image, spec)) != digest
+    ]
+    reason = None
+    if wrong:
+        reason = f"{len(wrong)} of {len(golden.images)} tensors differ from the export's, first {wrong[0]}"
+    return StageResult(
+        stage="preprocessing", images=len(golden.images), passed=not wrong, reason=reason, tolerance=None
+    )
+
+
+def check_golden(
+    bundle: Bundle, backend: Backend, precision: Precision, *, batch: int = 8
+) -> list[StageResult]:
+    """Check preprocessing and one image encoder apart, from the golden set, without torch.
+
+    Raises:
+        BundleError: the bundle carries no golden set.
+    """
+    golden = bundle.golden()
+    if golden is None:
+        raise BundleError(
+            f"{bundle.path} was exported without a golden set",
+            "export with one, or check against the run: rmatk parity BUNDLE DATA --against RUN",
+        )
+    spec = bundle.manifest.preprocess
+    embeddings = [
+        backend.embed(np.stack([preprocess(image, spec) for image in golden.images[start : start + batch]]))
+        for start in range(0, len(golden.images), batch)
+    ]
+    classes = bundle.classes()
+    known = all(label in classes.names for label in golden.labels)
+    engine = compare_embeddings(
+        f"{backend.name} {precision}",
+        golden.embeddings,
+        np.concatenate(embeddings),
+        classes=classes,
+        decision=bundle.manifest.decision,
+        tolerance=bundle.manifest.tolerances[precision],
+        names=golden.names,
+        truth=golden.labels if known else None,
+    )
+    return [check_preprocessing(bundle, golden), engine]
