@@ -1,0 +1,95 @@
+"""What ``rmatk train`` can be told, checked at once and saved with the run."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+
+
+class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Every setting of a training run.
+
+    Raises:
+        ValueError: on construction, naming every flag whose value cannot be used.
+    """
+
+    model: str = "rmatk-micro"
+    """``rmatk-micro`` or an open_clip model name."""
+    pretrained: str | None = None
+    """open_clip tag or local file of weights; None for rmatk-micro, which carries its own."""
+    shots: int = 16
+    """Training photos per class."""
+    seed: int = 1
+    """The one source of every random draw: shots, initial weights, order of batches."""
+    epochs: int = 50
+    batch: int = 16
+    """Photos per step."""
+    lr: float = 1e-3
+    """Peak learning rate; falls to zero along a cosine."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    """Of SGD only."""
+    rank: int = 32
+    """Bottleneck r of every adapter (MMA)."""
+    scale: float = 1.0
+    """s, which multiplies the adaptation branch (MMA: 0.001 with the gradient scaled by 1 / s)."""
+    image_blocks: int | None = None
+    """How many of the image tower's last blocks are adapted; None: two thirds, rounded (MMA: 8 of 12)."""
+    text_blocks: int | None = None
+    """The same for the text tower."""
+    l1: float = 1.0
+    """Weight of the image tower's reconstruction loss."""
+    l2: float = 1.0
+    """Weight of the text tower's reconstruction loss."""
+    l3: float = 0.1
+    """Weight of the image features' consistency loss."""
+    l4: float = 0.1
+    """Weight of the class embeddings' consistency loss."""
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    """Prompts; a class's embedding is the mean over them."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            *_problems("at least 1", {n: getattr(self, n) for n in ("shots", "epochs", "batch", "rank")}, 1),
+            *_problems(
+                "at least 1",
+                {n: v for n in ("image_blocks", "text_blocks") if (v := getattr(self, n)) is not None},
+                1,
+            ),
+            *_problems(
+                "at least 0",
+                {n: getattr(self, n) for n in ("seed", "weight_decay", "momentum", "l1", "l2", "l3", "l4")},
+                0,
+            ),
+            *(
+                f"--{name} must be above 0, not {value}"
+                for name, value in (("lr", self.lr), ("scale", self.scale))
+                if not (math.isfinite(value) and value > 0)
+            ),
+            *(
+                f"--template must contain {{}} once, for the class name: {template!r} does not"
+                for template in self.templates
+                if template.count("{}") != 1
+            ),
+        ]
+        if not self.templates:
+            problems.append("--template must be given at least once")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def default_blocks(depth: int) -> int:
+    """How many of a tower's blocks are adapted unless told: two thirds, rounded (MMA: the last 8 of 12)."""
+    return max(1, round(depth * 2 / 3))
+
+
+def _problems(expected: str, values: dict[str, float], least: float) -> list[str]:
+    """One message for each value below ``least``, naming the flag that the user typed."""
+    return [
+        f"--{name.replace('_', '-')} must be {expected}, not {value}"
+        for name, value in values.items()
+        if not (math.isfinite(value) and value >= least)
+    ]

@@ -1,0 +1,153 @@
+"""A folder of photos, one subfolder per class -> a dataset, and the few of it that training may see.
+
+The draw is made per class from (seed, folder name), so that adding or removing another class never changes
+which photos of this one are drawn. All decoding goes through the one preprocessing of ``rmatk_runtime``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rmatk_runtime.errors import DataError
+from rmatk_runtime.preprocess import Float32, PreprocessSpec, load_image, preprocess
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+LAYOUT_HINT = "put the photos of each class into a subfolder named after it: DATA/<class name>/*.jpg"
+MOST_VALIDATION_SHOTS = 4
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Photos by class: ``files[c]`` are those of ``class_names[c]``, in natural order."""
+
+    root: Path
+    class_names: tuple[str, ...]
+    files: tuple[tuple[Path, ...], ...]
+
+    def flat(self) -> tuple[list[Path], list[int]]:
+        """Every file and its class index, class by class."""
+        pairs = [(file, label) for label, files in enumerate(self.files) for file in files]
+        return [file for file, _ in pairs], [label for _, label in pairs]
+
+    def relative(self) -> list[str]:
+        """Every file relative to ``root``, with forward slashes, class by class."""
+        return [file.relative_to(self.root).as_posix() for file in self.flat()[0]]
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """What training may see: ``train`` and ``validation`` share class names; ``notes`` say what was short."""
+
+    train: Dataset
+    validation: Dataset
+    notes: tuple[str, ...]
+
+
+def read_folder(root: Path) -> Dataset:
+    """Read the layout ``root/<class folder>/**/<image>``; underscores in folder names become spaces.
+
+    Raises:
+        DataError: no such folder, no class folders, a class without images, two folders with one name.
+    """
+    if not root.is_dir():
+        raise DataError(f"expected a folder of photos, found nothing at {root}", LAYOUT_HINT)
+    folders = sorted((f for f in root.iterdir() if f.is_dir() and f.name[0] != "."), key=_natural)
+    if not folders:
+        raise DataError(f"expected one subfolder per class, found none in {root}", LAYOUT_HINT)
+    files = tuple(_images(folder) for folder in folders)
+    if empty := [folder.name for folder, images in zip(folders, files, strict=True) if not images]:
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(
+            f"expected images ({kinds}), found none in {root} for: {', '.join(empty)}",
+            "add photos to these folders, or remove them",
+        )
+    names = tuple(folder.name.replace("_", " ") for folder in folders)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(
+            f"several folders of {root} give the class {', '.join(twice)}", "rename or merge them"
+        )
+    return Dataset(root, names, files)
+
+
+def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
+    """Draw ``shots`` photos per class for training and, from the rest, up to four for validation.
+
+    A class with fewer photos gives all it has to training, and a note.
+
+    Raises:
+        DataError: one class only.
+    """
+    if len(dataset.class_names) < 2:
+        raise DataError(
+            f"expected at least two classes, found only {dataset.class_names[0]!r} in {dataset.root}",
+            LAYOUT_HINT,
+        )
+    kept = min(shots, MOST_VALIDATION_SHOTS)
+    train, validation, notes = [], [], []
+    for name, files in zip(dataset.class_names, dataset.files, strict=True):
+        order = _generator(seed, name).permutation(len(files))
+        train.append(tuple(files[i] for i in sorted(order[:shots])))
+        validation.append(tuple(files[i] for i in sorted(order[shots : shots + kept])))
+        if len(files) < shots:
+            notes.append(
+                f"{name}: {len(files)} photos, fewer than the {shots} shots asked for; all were taken"
+            )
+    return FewShot(
+        Dataset(dataset.root, dataset.class_names, tuple(train)),
+        Dataset(dataset.root, dataset.class_names, tuple(validation)),
+        tuple(notes),
+    )
+
+
+def image_batches(files: Sequence[Path], spec: PreprocessSpec, batch: int) -> Iterator[Float32]:
+    """Decode and preprocess files in order, as arrays (n, 3, H, W) float32 normalised, n <= ``batch``.
+
+    Raises:
+        DataError: after the last file, naming every one that could not be read.
+    """
+    ready: list[Float32] = []
+    bad: list[str] = []
+    for file in files:
+        try:
+            ready.append(preprocess(load_image(file), spec))
+        except DataError as error:
+            bad.append(error.message)
+        if len(ready) == batch and not bad:  # past a bad file nothing is worth computing: only read on
+            yield np.stack(ready)
+        if len(ready) == batch:
+            ready = []
+    if bad:
+        more = f"\n  and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+        listed = "\n  ".join(bad[:_LISTED])
+        raise DataError(
+            f"{len(bad)} of {len(files)} images cannot be used:\n  {listed}{more}",
+            "replace or remove these files",
+        )
+    if ready:
+        yield np.stack(ready)
+
+
+def _images(folder: Path) -> tuple[Path, ...]:
+    """Image files below a class folder; other files are nobody's photos and are left alone."""
+    found = (f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
+    return tuple(sorted(found, key=_natural))
+
+
+def _natural(path: Path) -> tuple[list[str | int], str]:
+    """Sort key that puts ``class_2`` before ``class_10``."""
+    parts = re.split(r"(\d+)", path.as_posix().lower())
+    return [int(part) if part.isdecimal() else part for part in parts], path.as_posix()
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    """A stream of draws of its own for each (seed, class)."""
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")])

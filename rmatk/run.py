@@ -1,0 +1,171 @@
+"""The folder that training leaves: ``adapter.safetensors``, ``run.json`` and ``metrics.jsonl``; no pickle.
+
+It is written as a whole or not at all, and refused when a byte has changed or the backbone is another one.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+from rmatk.backbone import Backbone
+from rmatk.config import TrainConfig
+from rmatk.data import FewShot
+from rmatk.model import AdaptedClip
+from rmatk_runtime.errors import RunError, naming_storage_errors
+from rmatk_runtime.files import replacing_folder, sha256_file
+from rmatk_runtime.preprocess import PreprocessSpec
+
+ADAPTER = "adapter.safetensors"
+RECORD = "run.json"
+METRICS = "metrics.jsonl"
+_AGAIN = "train again with rmatk train"
+
+
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Top-1 accuracies in [0, 1] at the end of training; None without validation photos."""
+
+    train_accuracy: float
+    train_zero_shot_accuracy: float
+    validation_accuracy: float | None
+    validation_zero_shot_accuracy: float | None
+
+
+class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``run.json``: everything needed to restore the model and to know where it came from."""
+
+    format: Literal["rmatk-run"] = "rmatk-run"
+    version: Literal[1] = 1
+    config: TrainConfig
+    """Every setting, with the numbers of adapted blocks resolved."""
+    backbone_digest: str
+    class_names: tuple[str, ...]
+    preprocess: PreprocessSpec
+    logit_scale: float
+    """exp(t): multiplies cosines."""
+    data: str
+    """The folder of photos, as an absolute path."""
+    train_files: tuple[str, ...]
+    """Relative to ``data``."""
+    validation_files: tuple[str, ...]
+    notes: tuple[str, ...]
+    metrics: Metrics
+    versions: dict[str, str]
+    adapter_sha256: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """A verified run folder; ``adapter`` holds the weights by name, as :meth:`AdaptedClip.adapter_state`."""
+
+    path: Path
+    record: RunRecord
+    adapter: dict[str, npt.NDArray[np.float32]]
+
+
+@contextmanager
+def run_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``path`` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        StorageError: ``path`` holds something other than a run, disk full, no permission.
+    """
+    with replacing_folder(path, marker=RECORD) as partial:
+        yield partial
+
+
+def write_run(
+    folder: Path, config: TrainConfig, model: AdaptedClip, shots: FewShot, metrics: Metrics
+) -> None:
+    """Write ``adapter.safetensors`` and then ``run.json`` into ``folder``.
+
+    Raises:
+        StorageError: disk full, no permission.
+    """
+    backbone = model.backbone
+    with naming_storage_errors(folder):
+        (folder / ADAPTER).write_bytes(safetensors.save(model.adapter_state()))
+        record = RunRecord(
+            config=config,
+            backbone_digest=backbone.digest,
+            class_names=shots.train.class_names,
+            preprocess=backbone.preprocess,
+            logit_scale=model.logit_scale,
+            data=str(shots.train.root.resolve()),
+            train_files=tuple(shots.train.relative()),
+            validation_files=tuple(shots.validation.relative()),
+            notes=shots.notes,
+            metrics=metrics,
+            versions=_versions(),
+            adapter_sha256=sha256_file(folder / ADAPTER),
+        )
+        encoded = msgspec.json.format(msgspec.json.encode(record), indent=2)
+        (folder / RECORD).write_bytes(encoded + b"\n")
+
+
+def load_run(path: Path) -> Run:
+    """Read and verify a run folder.
+
+    Raises:
+        RunError: missing or altered files, another format.
+    """
+    if missing := [name for name in (RECORD, ADAPTER) if not (path / name).is_file()]:
+        raise RunError(f"expected a run in {path}, found no {' and no '.join(missing)}", _AGAIN)
+    try:
+        record = msgspec.json.decode((path / RECORD).read_bytes(), type=RunRecord)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RunError(f"{path / RECORD} is not a run of this version: {error}", _AGAIN) from error
+    found = sha256_file(path / ADAPTER)
+    if found != record.adapter_sha256:
+        raise RunError(
+            f"{path / ADAPTER} was altered: expected SHA-256 {record.adapter_sha256}, found {found}", _AGAIN
+        )
+    try:
+        adapter = safetensors.load_file(path / ADAPTER)
+    except SafetensorError as error:
+        raise RunError(f"{path / ADAPTER} cannot be read: {error}", _AGAIN) from error
+    return Run(path, record, adapter)
+
+
+def restore(run: Run, backbone: Backbone) -> AdaptedClip:
+    """The trained model of a run, on the backbone it was trained with.
+
+    Raises:
+        RunError: another backbone, or weights that do not fit.
+    """
+    record = run.record
+    if backbone.digest != record.backbone_digest:
+        raise RunError(
+            f"wrong checkpoint for this run: {run.path} was trained on {record.config.model} "
+            f"({record.config.pretrained}) with weights {record.backbone_digest}, found {backbone.name} "
+            f"({backbone.pretrained}) with weights {backbone.digest}",
+            "give the checkpoint that the run was trained with, or train again",
+        )
+    model = AdaptedClip(backbone, record.config, torch.Generator())
+    model.load_adapter_state(run.adapter)
+    return model
+
+
+def _versions() -> dict[str, str]:
+    packages = ("rmatk", "torch", "open_clip_torch", "numpy", "pillow", "safetensors")
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+def _version(name: str) -> str:
+    if name == "rmatk":  # also known in a bare checkout, which has no package metadata
+        from rmatk_runtime import __version__
+
+        return __version__
+    return version(name)

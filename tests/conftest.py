@@ -1,0 +1,110 @@
+"""Fixtures shared by all tests: a tiny random CLIP, a small folder of drawn photos, and the real ones."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rmatk_runtime.preprocess import PreprocessSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rmatk.backbone import Backbone
+
+TINY_CONTEXT = 16
+TINY_VOCABULARY = 64
+TINY_PREPROCESS = PreprocessSpec(32, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real photographs beside the repository; tests that need them skip where they are absent."""
+    path = Path(__file__).parents[2] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("the real photographs (../shared/data beside the repository) are not here")
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """An ImageFolder of 3 classes x 8 photos of 40 x 36 pixels that colour and stripes tell apart."""
+    return draw_photos(tmp_path / "photos", {"red_stripe": 8, "green_check": 8, "blue_dot": 8})
+
+
+def draw_photos(root: Path, counts: dict[str, int]) -> Path:
+    """Draw ``counts[name]`` noisy photos per class folder; the class's number gives colour and period."""
+    for number, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        random = np.random.default_rng(number)
+        for photo in range(count):
+            pixels = random.integers(0, 60, (36, 40, 3))
+            pixels[:: number + 2, :, number % 3] += 150
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{photo}.png")
+    return root
+
+
+def tiny_tokenize(texts: list[str]) -> Tensor:
+    """One token per word; start 62, end 63 (the highest), padding 0 -> (N, TINY_CONTEXT) int64."""
+    import torch
+
+    tokens = torch.zeros(len(texts), TINY_CONTEXT, dtype=torch.int64)
+    for row, text in enumerate(texts):
+        words = [1 + zlib.crc32(word.encode()) % 61 for word in text.split()][: TINY_CONTEXT - 2]
+        tokens[row, : len(words) + 2] = torch.tensor([62, *words, 63])
+    return tokens
+
+
+def build_tiny_clip(
+    *, seed: int = 0, custom_text: bool = False, vision: dict[str, Any] | None = None, **text: Any
+) -> Backbone:
+    """A random open_clip CLIP: 3 image blocks of width 48, 3 text blocks of width 32, features of 24."""
+    import torch
+
+    from rmatk.backbone import wrap
+    from rmatk.torchvision_ops import import_torchvision
+
+    import_torchvision()
+    import open_clip
+
+    vision_cfg = {
+        "image_size": 32,
+        "patch_size": 8,
+        "width": 48,
+        "layers": 3,
+        "head_width": 16,
+        **(vision or {}),
+    }
+    text_cfg = {
+        "context_length": TINY_CONTEXT,
+        "vocab_size": TINY_VOCABULARY,
+        "width": 32,
+        "heads": 2,
+        "layers": 3,
+    }
+    kind = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = kind(24, vision_cfg, {**text_cfg, **text}, quick_gelu=True)
+        for parameter in model.parameters():  # biases and norms start at 0 and 1, which would hide mistakes
+            if parameter.ndim == 1:
+                parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return wrap(model, tiny_tokenize, None, TINY_PREPROCESS, name=f"tiny-{seed}", pretrained=None)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip() -> Callable[..., Backbone]:
+    """Builds tiny random backbones; see :func:`build_tiny_clip`."""
+    return build_tiny_clip
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Backbone:
+    """The tiny random backbone, with the text modules on the CLIP itself."""
+    return build_tiny_clip()
