@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +47,23 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"image size must be positive, not {self.height}x{self.width}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std}")
+
+    @classmethod
+    def from_open_clip(cls, config: Mapping[str, Any]) -> PreprocessSpec:
+        """The spec that equals open_clip's evaluation transform for a ``PreprocessCfg`` given as a mapping.
+
+        Keys: ``size`` (int or (height, width)), ``mean``, ``std``, ``interpolation``, ``resize_mode``,
+        ``fill_color``. open_clip resizes to a non-square target in mode ``shortest`` bicubically whatever
+        its configuration says; the spec records what is done.
+        """
+        size = config["size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        values = {key: config.get(key) for key in ("interpolation", "resize_mode", "fill_color")}
+        fields = {key: value for key, value in values.items() if value is not None}
+        if fields.get("resize_mode", "shortest") == "shortest" and height != width:
+            fields["interpolation"] = "bicubic"
+        stated = {"height": height, "width": width, "mean": config["mean"], "std": config["std"]}
+        return msgspec.convert({**stated, **fields}, cls)
 
 
 def load_image(path: Path) -> Image.Image:
