@@ -12,11 +12,11 @@ from rmatk_runtime.preprocess import UInt8
 
 MIN_WIDTH = 256  # narrower pictures are enlarged, or no label could be read
 
-_PANEL = (16, 18, 24, 176)
-_TRACK = (255, 255, 255, 40)
+_PANEL = (16, 18, 24, 205)
+_TRACK = (58, 63, 74, 215)
 _BEST = (46, 160, 103, 255)
 _OTHER = (92, 118, 152, 255)
-_UNSURE = (128, 128, 128, 255)
+_UNSURE = (122, 122, 122, 255)
 _TEXT = (255, 255, 255, 255)
 
 
@@ -35,7 +35,7 @@ def annotate(image: UInt8, prediction: Prediction) -> UInt8:
         picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     row = max(18, picture.height // 18)
     panel = _draw_panel(prediction, row, min(picture.width, 16 * row))
-    picture.paste(panel.convert("RGB"), (0, picture.height - panel.height), panel.getchannel("A"))
+    picture.paste(panel.convert("RGB"), (0, max(0, picture.height - panel.height)), panel.getchannel("A"))
     return np.asarray(picture)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from rmatk_runtime.errors import SinkError, naming_storage_errors
 
 
 class LineFile:
-    """Writes each line with one unbuffered call, so it is on its way before the next frame is taken.
+    """Hands each line to the system before the next frame is taken.
 
     ``-`` is standard output. Line sinks do not wait for the end to appear under their name: a person follows
     them with ``tail -f``.
@@ -20,7 +21,7 @@ class LineFile:
         self._stdout = str(target) == "-"
         self._length = 0
         if self._stdout:
-            self._file = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
+            self._file = sys.stdout.buffer
             return
         with naming_storage_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,14 +39,18 @@ class LineFile:
                 rest = memoryview(line)
                 while rest:
                     rest = rest[self._file.write(rest) :]
+                self._file.flush()
         except BaseException as error:
+            if isinstance(error.__cause__, BrokenPipeError):
+                if self._stdout:  # or Python would complain once more when it flushes at exit
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise SinkError(f"the reader of {self._path} has gone") from error
             if not self._stdout:
                 self._file.truncate(self._length)
-            if isinstance(error.__cause__, BrokenPipeError):
-                raise SinkError("standard output was closed by its reader") from error
             raise
         self._length += len(line)
 
     def close(self) -> None:
         """Close the file; calling it twice does no harm."""
-        self._file.close()
+        if not self._stdout:
+            self._file.close()

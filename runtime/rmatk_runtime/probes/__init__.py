@@ -1,0 +1,15 @@
+"""Probes: what this machine can do, and why not. Each looks at one thing and never raises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One capability: ``reason`` says what was found, ``hint`` how to get it where ``ok`` is false."""
+
+    name: str
+    ok: bool
+    reason: str
+    hint: str | None = None
