@@ -17,7 +17,9 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Look at packages, engines, GPU, cameras, memory and disk; say why something is missing, and the cure."""
+    """Say what this machine can do; where not, why, and the cure."""
+    import shlex
+
     from rmatk_runtime.doctor import examine
 
     probes = examine(bundle)
@@ -27,8 +29,10 @@ def doctor(
         width = max(len(probe.name) for probe in probes)
         for probe in probes:
             typer.echo(f"{'ok' if probe.ok else 'no':3} {probe.name:{width}}  {probe.reason}")
-            if probe.hint and not probe.ok:
+            if probe.hint:
                 typer.echo(f"{'':{width + 4}}  -> {probe.hint}")
-        console.print_next("rmatk demo" if bundle is None else f"rmatk infer {bundle} --camera test://")
     if bundle is not None and not probes[-1].ok:
         raise typer.Exit(1)
+    if not as_json:
+        infer = ["rmatk", "infer", str(bundle), "--camera", "test://"]
+        console.print_next("rmatk demo" if bundle is None else shlex.join(infer))

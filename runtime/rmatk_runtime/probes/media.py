@@ -55,7 +55,8 @@ def probe_csi(*, jetson: bool) -> Probe:
             "csi",
             False,
             "nvarguscamerasrc missing (gst-inspect-1.0 found no such element)",
-            "sudo apt-get install nvidia-l4t-gstreamer; in docker add --volume /tmp/argus_socket:/tmp/argus_socket",
+            "sudo apt-get install nvidia-l4t-gstreamer; "
+            "inside Docker add --volume /tmp/argus_socket:/tmp/argus_socket",
         )
     return Probe("csi", True, "nvarguscamerasrc is there")
 

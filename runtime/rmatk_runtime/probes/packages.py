@@ -71,7 +71,7 @@ def _has_module(name: str) -> bool:
 
 
 def probe_onnxruntime_clash() -> Probe:
-    """onnxruntime and onnxruntime-gpu are two distributions of one folder: the later overwrites the earlier."""
+    """onnxruntime and onnxruntime-gpu share one folder: the one installed later overwrites the other."""
     both = {name: installed_version(name) for name in ("onnxruntime", "onnxruntime-gpu")}
     there = [f"{name} {version}" for name, version in both.items() if version]
     if len(there) == 2:
