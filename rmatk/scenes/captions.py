@@ -1,0 +1,130 @@
+"""Captions: a small grammar with synonyms and varied templates.
+
+Every caption names several attributes. Contrastive training treats each other caption of a batch as wrong, so two
+short captions alike ("a gear") would teach that a gear is not a gear. Each further attribute makes such a
+clash rarer, and lets the text tower learn words for colour, material, background and light as well.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rmatk.scenes.aerial import AERIAL
+from rmatk.scenes.background import BACKGROUNDS
+from rmatk.scenes.colours import COLOURS
+from rmatk.scenes.draw import pick
+from rmatk.scenes.kinds import KINDS
+from rmatk.scenes.render import Scene
+
+_FILL_WORDS: dict[str, tuple[str, ...]] = {
+    "solid": ("solid", "plain", "painted"), "striped": ("striped",), "zigzag": ("zigzag", "zigzag patterned"),
+    "dotted": ("dotted", "spotted", "polka dot"), "checkered": ("checkered", "chequered"), "gradient": ("gradient", "fading"),
+    "metal": ("metal", "metallic", "shiny metal"), "glass": ("glass", "transparent glass"), "cardboard": ("cardboard", "corrugated cardboard"),
+    "paper": ("paper", "crumpled paper"), "plastic": ("plastic", "glossy plastic"), "wooden": ("wooden", "wood"),
+    "fabric": ("fabric", "woven", "cloth"), "stone": ("stone", "rough stone"), "marble": ("marble", "veined marble"),
+    "leather": ("leather",), "rusty": ("rusty", "corroded"), "glittery": ("glittery", "sparkling"),
+}  # fmt: skip
+
+_COLOUR_WORDS: dict[str, tuple[str, ...]] = {"turquoise": ("turquoise", "cyan"), "purple": ("purple", "violet"), "grey": ("grey", "gray")}
+
+_MADE_OF: dict[str, str] = {
+    "metal": "metal", "glass": "glass", "cardboard": "cardboard", "paper": "paper", "plastic": "plastic", "wooden": "wood",
+    "fabric": "cloth", "stone": "stone", "marble": "marble", "leather": "leather", "striped": "stripes", "dotted": "dots",
+    "checkered": "checks", "zigzag": "zigzags",
+}  # fmt: skip
+_PATTERNED = ("striped", "dotted", "checkered", "zigzag")
+
+_LIGHT_WORDS: dict[str, tuple[str, ...]] = {
+    "even": ("in even light", "in daylight"), "bright": ("brightly lit", "in bright light"), "dim": ("in dim light", "in the dark"),
+    "warm": ("in warm light", "in lamp light"), "cool": ("in cool light", "in cold light"), "side": ("lit from the side", "in side light"),
+    "spot": ("under a spotlight", "in a spot of light"),
+}  # fmt: skip
+
+_PHOTO = ("a photo of {}", "a photo of {}", "a picture of {}", "an image of {}", "a close photo of {}", "a photograph of {}", "{}", "{}", "this is {}", "a shot of {}")
+_CLOSE = ("a close-up of {}", "the texture of {}", "a surface of {}", "a photo of {}", "a macro photo of {}", "a piece of {}")
+_ABOVE = ("an aerial photo of {}", "a satellite image of {}", "a view from above of {}", "a photo of {}", "an aerial view of {}", "{} seen from the air")
+_ON = ("on", "in front of", "lying on", "before", "over", "with a background of", "against")
+
+
+def caption(scene: Scene, rng: np.random.Generator) -> str:
+    """One caption of the scene; which attributes it names, in which words, is drawn."""
+    if scene.mode == "aerial":
+        body = _fill_in(rng, _ABOVE, pick(rng, AERIAL[scene.background].words))
+        body += _light(scene, rng, 0.6)
+    elif scene.mode == "closeup":
+        body = _fill_in(rng, _CLOSE, f"{colour_word(scene.colour, rng)} {pick(rng, _FILL_WORDS[scene.fill])}")
+        body += _light(scene, rng, 0.4)
+    else:
+        body = _object(scene, rng)
+    return body + ("." if rng.uniform() < 0.7 else "")
+
+
+def prompt(kind: str, colour: str | None = None, fill: str | None = None) -> str:
+    """The evaluation prompt: "a photo of a red striped gear." or, for the kind alone, "a photo of a gear."."""
+    words = [w for w in (colour, fill, kind) if w]
+    return f"a photo of {_article(' '.join(words))}."
+
+
+def colour_word(colour: str, rng: np.random.Generator) -> str:
+    """A word for the colour: mostly its own name."""
+    return pick(rng, _COLOUR_WORDS.get(colour, (colour,)))
+
+
+def backdrop_words(name: str, rng: np.random.Generator) -> str:
+    """Words for a background: its own, or those of a plain one in a colour."""
+    if name in COLOURS:
+        return pick(rng, (f"a plain {name} background", f"{_article(name)} background", f"{name}"))
+    return pick(rng, BACKGROUNDS[name].words)
+
+
+def _article(phrase: str) -> str:
+    if phrase.startswith(("glasses", "scissors", "pliers")):
+        return phrase
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
+
+def _fill_in(rng: np.random.Generator, templates: tuple[str, ...], phrase: str) -> str:
+    return pick(rng, templates).format(phrase)
+
+
+def _light(scene: Scene, rng: np.random.Generator, chance: float) -> str:
+    words = []
+    if rng.uniform() < (chance if scene.lighting != "even" else chance * 0.4):
+        words.append(pick(rng, _LIGHT_WORDS[scene.lighting]))
+    if scene.blur > 0.9 and rng.uniform() < 0.4:
+        words.append(pick(rng, ("blurry", "out of focus")))
+    if scene.noise > 0.04 and rng.uniform() < 0.4:
+        words.append(pick(rng, ("grainy", "noisy")))
+    return "".join(f", {w}" for w in words)
+
+
+def _object(scene: Scene, rng: np.random.Generator) -> str:
+    """Name the kind and at least two of colour, fill and background."""
+    named = {"colour", "fill", "background"}
+    u = rng.uniform()
+    if u < 0.5:
+        named.discard(pick(rng, ("colour", "fill", "background", "background")))
+    # the kind without its looks: such captions tell apart by background and light
+    bare = u > 0.9
+    if bare:
+        named = {"background"}
+    words = _size(scene, rng)
+    name = scene.kind if rng.uniform() < 0.65 else pick(rng, KINDS[scene.kind].synonyms)
+    tail = ""
+    if "fill" in named:
+        if scene.fill in _MADE_OF and rng.uniform() < 0.2:
+            tail = f" {'with' if scene.fill in _PATTERNED else 'made of'} {_MADE_OF[scene.fill]}"
+        else:
+            words.append(scene.fill if rng.uniform() < 0.6 else pick(rng, _FILL_WORDS[scene.fill]))
+    if "colour" in named:
+        words.insert(len(words) - (1 if rng.uniform() < 0.85 and words and not tail and "fill" in named else 0), colour_word(scene.colour, rng))
+    phrase = _article(" ".join([*words, name])) + tail
+    if "background" in named:
+        phrase += f" {pick(rng, _ON)} {backdrop_words(scene.background, rng)}"
+    return _fill_in(rng, _PHOTO, phrase) + _light(scene, rng, 0.8 if bare else 0.35)
+
+
+def _size(scene: Scene, rng: np.random.Generator) -> list[str]:
+    if rng.uniform() < 0.2 and not 0.65 < scene.size < 0.85:
+        return [pick(rng, ("large", "big") if scene.size > 0.75 else ("small", "little"))]
+    return []
