@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Probe:
-    """One capability: ``reason`` says what was found, ``hint`` how to get it where ``ok`` is false (else None)."""
+    """One capability: ``reason`` says what was found, ``hint`` how to get it where not ``ok``."""
 
     name: str
     ok: bool

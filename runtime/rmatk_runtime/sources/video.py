@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,14 @@ from rmatk_runtime.frames import Frame
 from rmatk_runtime.sources.base import Source, SourceInfo
 from rmatk_runtime.sources.pyav import import_av, reason, to_rgb_array
 
+log = logging.getLogger(__name__)
+
 
 class VideoSource(Source):
-    """Decodes a video file with PyAV; ``time`` is the presentation time since the first frame."""
+    """Decodes a video file with PyAV; ``time`` is the presentation time since the first frame.
+
+    Frames that the file's index promises but its data lacks (an interrupted copy) are counted in ``skipped``.
+    """
 
     def __init__(self, path: Path) -> None:
         self._av = import_av()
@@ -62,6 +68,9 @@ class VideoSource(Source):
             ) from error
         if index == 0:
             raise SourceError(f"{self._path} holds no frame that can be decoded", "convert it to MP4")
+        if self.info.frames is not None and index < self.info.frames:
+            self.skipped = self.info.frames - index
+            log.warning("%s is cut short: %d of its %d frames", self._path, index, self.info.frames)
 
     def close(self) -> None:
         """Close the file."""
