@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
+import torch
 
 from rmatk_export.checks import checked
 from rmatk_export.fold import fold
 from rmatk_export.graph import OPSET, image_graph, text_graph
-from rmatk_export.weights import ImageStem, TextStem, Tower, count_parameters
+from rmatk_export.torch_folded import run_image
+from rmatk_export.weights import FoldedTower, ImageStem, TextStem, Tower, count_parameters
 from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend, create_session
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import ParityError
@@ -38,7 +40,7 @@ from rmatk_runtime.manifest import (
     encode_manifest,
 )
 from rmatk_runtime.parity import TOLERANCES, StageResult, check_golden, compare_embeddings
-from rmatk_runtime.preprocess import PreprocessSpec
+from rmatk_runtime.preprocess import PreprocessSpec, preprocess
 
 IMAGE_FILE, TEXT_FILE, TOKENIZER_FILE = "image_encoder.onnx", "text_encoder.onnx", "tokenizer.json"
 CLASSES_FILE, GOLDEN_FILE = "classes.npz", "golden.npz"
@@ -97,7 +99,7 @@ def write_bundle(source: ExportSource, out: Path) -> ExportReport:
         write_atomic(folder / CLASSES_FILE, encode_classes(source.classes))
         write_atomic(folder / GOLDEN_FILE, encode_golden(source.golden))
         write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
-        stages = _gate(Bundle.open(folder), source, out)
+        stages = _gate(Bundle.open(folder), source, image, out)
         if not source.ship_golden:
             (folder / GOLDEN_FILE).unlink()
             write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
@@ -142,9 +144,11 @@ def _manifest(source: ExportSource, folder: Path) -> Manifest:
     )
 
 
-def _gate(bundle: Bundle, source: ExportSource, out: Path) -> list[StageResult]:
+def _gate(
+    bundle: Bundle, source: ExportSource, image: FoldedTower[ImageStem], out: Path
+) -> list[StageResult]:
     """Parity of everything just written; the first bad stage is named and the bundle refused."""
-    stages: list[StageResult] = []
+    stages = [_check_fold(source, image)]
     with OnnxRuntimeBackend(bundle.file(IMAGE_FILE)) as backend:
         stages += check_golden(bundle, backend, "fp32")
     if source.tokenizer is not None:
@@ -156,6 +160,21 @@ def _gate(bundle: Bundle, source: ExportSource, out: Path) -> list[StageResult]:
                 "rmatk doctor shows the versions in use; other versions of onnxruntime may compute rightly",
             )
     return stages
+
+
+def _check_fold(source: ExportSource, image: FoldedTower[ImageStem]) -> StageResult:
+    """The folded arrays, run by PyTorch, must give what the trained model gave."""
+    golden = source.golden
+    tensors = np.stack([preprocess(picture, source.preprocess) for picture in golden.images])
+    return compare_embeddings(
+        "torch folded",
+        golden.embeddings,
+        run_image(image, torch.from_numpy(tensors)).numpy(),
+        classes=source.classes,
+        decision=source.decision,
+        tolerance=TOLERANCES["fp32"],
+        names=golden.names,
+    )
 
 
 def _check_text(bundle: Bundle, source: ExportSource) -> StageResult:

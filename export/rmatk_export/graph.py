@@ -33,8 +33,8 @@ class _Writer:
         self.weights: dict[str, onnx.TensorProto] = {}
 
     def weight(self, name: str, value: Array) -> str:
-        """Store an array under ``name``; contiguous, in its own dtype."""
-        self.weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        """Store an array under ``name``, in its own dtype."""
+        self.weights[name] = numpy_helper.from_array(value, name)
         return name
 
     def constant(self, *values: int) -> str:

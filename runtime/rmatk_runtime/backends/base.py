@@ -11,7 +11,7 @@ from rmatk_runtime.preprocess import Float32
 class Backend(ABC):
     """A context manager around a loaded image encoder.
 
-    ``name`` says what really runs (for example ``onnxruntime CPUExecutionProvider``), as the engine itself
+    ``name`` says what really runs (for example ``onnxruntime cpu``), as the engine itself
     reports it after loading: engines fall back silently when asked for a device they cannot use.
     """
 

@@ -77,7 +77,8 @@ class OnnxRuntimeBackend(Backend):
     def __init__(self, path: Path, provider: str = CPU, *, threads: int = 0) -> None:
         self._session = create_session(path, provider, threads=threads)
         self._input = self._session.get_inputs()[0]
-        self.name = f"onnxruntime {self._session.get_providers()[0]}"
+        granted = self._session.get_providers()[0]
+        self.name = f"onnxruntime {granted.removesuffix('ExecutionProvider').lower()}"
 
     def embed(self, images: Float32) -> Float32:
         """See :meth:`Backend.embed`."""

@@ -1,0 +1,57 @@
+"""``rmatk export``: a run -> a bundle, whole and proven, or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rmatk.cli import app
+
+if TYPE_CHECKING:
+    from rmatk_export.bundle import ExportReport
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder, written by rmatk train.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The bundle folder to write.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Where the training photos lie now, if they were moved.")
+    ] = None,
+    golden: Annotated[
+        str, typer.Option(metavar="N|none", help="Training photos in the bundle for checks on the device.")
+    ] = "32",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Fold the adapters into ONNX graphs, drop the reconstruction branch, check parity, write a bundle."""
+    if golden != "none" and not (golden.isdecimal() and int(golden) > 0):
+        raise typer.BadParameter(f"--golden takes a number above 0, or none, not {golden!r}")
+
+    from rmatk.backbone import load_backbone
+    from rmatk.deploy import export_source
+    from rmatk.run import load_run
+    from rmatk_export.bundle import write_bundle
+
+    loaded = load_run(run)
+    config = loaded.record.config
+    backbone = load_backbone(config.model, config.pretrained)
+    count = None if golden == "none" else int(golden)
+    source = export_source(loaded, backbone, data=data, golden=count, ship=count is not None)
+    _show(out, write_bundle(source, out), as_json)
+
+
+def _show(out: Path, report: ExportReport, as_json: bool) -> None:
+    from rmatk.cli.console import print_json, print_next, print_table
+    from rmatk.cli.parity import print_stages
+
+    if as_json:
+        print_json({"bundle": str(out), "sizes": report.sizes, "stages": report.stages})
+        return
+    print_stages(f"parity of {out} with PyTorch", report.stages)
+    rows = [(name, f"{size / 1e6:.2f}") for name, size in report.sizes.items()]
+    print_table(str(out), ("file", "MB"), [*rows, ("together", f"{sum(report.sizes.values()) / 1e6:.2f}")])
+    print_next(
+        f"rmatk infer {out} --camera 0", f"rmatk parity {out}    # on the device, once it is copied there"
+    )

@@ -1,0 +1,157 @@
+"""From a trained run to what a bundle is made of: towers with their adapters, class matrix, golden set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rmatk.backbone import Backbone
+from rmatk.data import Dataset, read_folder
+from rmatk.model import AdaptedClip, TowerName
+from rmatk.run import RECORD, Run, restore
+from rmatk_export.bundle import ExportSource
+from rmatk_export.fold import attach
+from rmatk_export.open_clip import read_image_tower, read_text_tower
+from rmatk_export.weights import Adapter, ImageStem, Linear, TextStem, Tower
+from rmatk_runtime.errors import DataError
+from rmatk_runtime.files import sha256_file
+from rmatk_runtime.golden import GoldenSet
+from rmatk_runtime.labels import ClassMatrix
+from rmatk_runtime.manifest import Decision, ModelInfo
+from rmatk_runtime.preprocess import Float32, PreprocessSpec, UInt8, load_image, preprocess, tensor_digest
+
+GOLDEN_IMAGES = 32
+GOLDEN_SIDE = 512  # longer side in pixels: a golden set of camera pictures would outweigh the model
+
+
+def export_source(
+    run: Run, backbone: Backbone, *, data: Path | None = None, golden: int | None = None, ship: bool = True
+) -> ExportSource:
+    """Gather everything that a bundle is made of.
+
+    Args:
+        run: a verified run.
+        backbone: the backbone it was trained on.
+        data: where its training photos lie now; None takes the place recorded in the run.
+        golden: pictures in the golden set, at least one per class; None: 32.
+        ship: whether these pictures travel in the bundle.
+
+    Raises:
+        RunError: another backbone.
+        DataError: the training photos are not there any more.
+        ExportError: a tower that the fold does not cover.
+    """
+    model = restore(run, backbone)
+    record = run.record
+    templates = record.config.templates
+    names = record.class_names
+    classes = ClassMatrix(names, model.class_embeddings(names, templates).cpu().numpy())
+    tokens = model.tokens(names, templates).cpu().numpy()
+    image, text = adapted_towers(model, record.config.scale)
+    return ExportSource(
+        image=image,
+        text=text,
+        preprocess=backbone.preprocess,
+        classes=classes,
+        class_tokens=tokens.reshape(len(names), len(templates), -1),
+        templates=templates,
+        tokenizer=backbone.tokenizer_json,
+        decision=Decision(logit_scale=model.logit_scale),
+        model=ModelInfo(
+            name=backbone.name,
+            pretrained=backbone.pretrained,
+            backbone_digest=backbone.digest,
+            embed_dim=classes.embeddings.shape[1],
+        ),
+        golden=_golden_set(model, _training_photos(run, data), classes, golden or GOLDEN_IMAGES),
+        ship_golden=ship,
+        run_digest=run_digest(run),
+        adapter_digest=record.adapter_sha256,
+        versions=record.versions,
+    )
+
+
+def adapted_towers(model: AdaptedClip, scale: float) -> tuple[Tower[ImageStem], Tower[TextStem]]:
+    """The image and text tower as plain arrays, the adaptation branches beside their blocks.
+
+    Raises:
+        ExportError: a tower that the fold does not cover.
+    """
+    clip = model.backbone.model
+    image = attach(read_image_tower(clip), _adapters(model, "image", scale))
+    text = attach(read_text_tower(clip), _adapters(model, "text", scale))
+    return image, text
+
+
+def run_digest(run: Run) -> str:
+    """Hex SHA-256 of the run's record, which itself holds the digests of adapter and backbone."""
+    return sha256_file(run.path / RECORD)
+
+
+def _adapters(model: AdaptedClip, tower: TowerName, scale: float) -> dict[int, Adapter]:
+    """The adaptation branches of a tower; the reconstruction branches are left behind here."""
+    return {
+        index: Adapter(
+            down=Linear(arrays["down_weight"], arrays["down_bias"]),
+            up=Linear(arrays["up_weight"], arrays["up_bias"]),
+            scale=scale,
+        )
+        for index, arrays in model.adapter_arrays(tower).items()
+    }
+
+
+def _training_photos(run: Run, data: Path | None) -> Dataset:
+    """The run's training shots where they lie now."""
+    record = run.record
+    root = Path(record.data) if data is None else data
+    hint = "say where they lie now: rmatk export RUN -o BUNDLE --data FOLDER"
+    if not root.is_dir():
+        raise DataError(f"the training photos of {run.path} are not at {root} any more", hint)
+    wanted = {root / name for name in record.train_files}
+    if missing := sorted(str(file) for file in wanted if not file.is_file()):
+        raise DataError(f"{len(missing)} training photos are missing, first {missing[0]}", hint)
+    found = read_folder(root)
+    files = tuple(tuple(file for file in files if file in wanted) for files in found.files)
+    kept = [(name, own) for name, own in zip(found.class_names, files, strict=True) if own]
+    return Dataset(root, tuple(name for name, _ in kept), tuple(own for _, own in kept))
+
+
+def _golden_set(model: AdaptedClip, photos: Dataset, classes: ClassMatrix, count: int) -> GoldenSet:
+    """The ``count`` photos that PyTorch is least sure of, every class being there at least once.
+
+    A picture with a small margin between its two best labels is the first to flip when numbers drift.
+    """
+    files, labels = photos.flat()
+    images = [_shrunk(file) for file in files]
+    spec = model.backbone.preprocess
+    embeddings = embed(model, images, spec)
+    logits = np.sort(embeddings @ classes.embeddings.T, axis=1)
+    hardest = np.argsort(logits[:, -1] - logits[:, -2], kind="stable")
+    by_class = {labels[i]: i for i in reversed(hardest)}
+    rest = [i for i in hardest if i not in by_class.values()]
+    chosen = sorted([*by_class.values(), *rest[: max(0, count - len(by_class))]])
+    return GoldenSet(
+        images=tuple(images[i] for i in chosen),
+        names=tuple(photos.relative()[i] for i in chosen),
+        labels=tuple(photos.class_names[labels[i]] for i in chosen),
+        digests=tuple(tensor_digest(preprocess(images[i], spec)) for i in chosen),
+        embeddings=embeddings[chosen],
+    )
+
+
+def embed(model: AdaptedClip, images: list[UInt8], spec: PreprocessSpec, batch: int = 32) -> Float32:
+    """PyTorch's embeddings (N, D), both branches present, of N pictures (H, W, 3) uint8 RGB."""
+    parts = []
+    for start in range(0, len(images), batch):
+        tensors = np.stack([preprocess(image, spec) for image in images[start : start + batch]])
+        parts.append(model.encode_images(torch.from_numpy(tensors)).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _shrunk(file: Path) -> UInt8:
+    """A picture no larger than the golden set needs."""
+    image = load_image(file)
+    image.thumbnail((GOLDEN_SIDE, GOLDEN_SIDE))
+    return np.asarray(image)

@@ -1,0 +1,103 @@
+"""Parity where PyTorch is: the trained model with both branches against every later stage, on given photos.
+
+The stages are walked in the data's order, so that the first bad one is where something was lost:
+class matrix (text tower), folded towers in PyTorch, then each engine on the exported graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from rmatk.backbone import Backbone
+from rmatk.data import Dataset, image_batches
+from rmatk.deploy import adapted_towers, run_digest
+from rmatk.model import AdaptedClip
+from rmatk.run import Run, restore
+from rmatk_export.fold import fold
+from rmatk_export.torch_folded import run_image
+from rmatk_runtime.backends import Backend
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.errors import RunError
+from rmatk_runtime.manifest import Precision
+from rmatk_runtime.parity import TOLERANCES, StageResult, compare_embeddings
+from rmatk_runtime.preprocess import Float32
+
+
+def check_against_run(
+    bundle: Bundle,
+    engines: Sequence[tuple[Precision, Backend]],
+    run: Run,
+    backbone: Backbone,
+    photos: Dataset,
+    *,
+    batch: int = 32,
+    on_images: Callable[[int], None] = lambda count: None,
+) -> list[StageResult]:
+    """Compare every stage with the trained model on ``photos``, in the data's order.
+
+    Args:
+        bundle: exported from ``run``.
+        engines: the bundle's image encoder on each engine to check, with its precision.
+        run: the trained run, the reference.
+        backbone: the backbone it was trained on.
+        photos: labelled photos; classes that the bundle does not know leave accuracy out.
+        batch: photos at once.
+        on_images: hears how many more photos are done.
+
+    Raises:
+        RunError: the bundle was exported from another run, or the backbone is another one.
+        DataError: photos that cannot be read.
+    """
+    recorded, found = bundle.manifest.provenance.run_digest, run_digest(run)
+    if recorded != found:
+        raise RunError(
+            f"{bundle.path} was exported from another run: it names {recorded[:12]}..., {run.path} is "
+            f"{found[:12]}...",
+            f"give that run, or export this one: rmatk export {run.path} -o {bundle.path}",
+        )
+    model = restore(run, backbone)
+    config = run.record.config
+    folded = fold(adapted_towers(model, config.scale)[0])
+    files, labels = photos.flat()
+    parts: list[list[Float32]] = [[] for _ in range(2 + len(engines))]
+    for images in image_batches(files, bundle.manifest.preprocess, batch):
+        tensor = torch.from_numpy(images)
+        parts[0].append(model.encode_images(tensor).cpu().numpy())
+        parts[1].append(run_image(folded, tensor).numpy())
+        for part, (_, engine) in zip(parts[2:], engines, strict=True):
+            part.append(engine.embed(images))
+        on_images(len(images))
+    reference, *candidates = (np.concatenate(part) for part in parts)
+    stages: list[tuple[str, Precision]] = [("torch folded", "fp32")]
+    stages += [(f"{engine.name} {precision}", precision) for precision, engine in engines]
+    truth = [photos.class_names[label] for label in labels]
+    compare = partial(
+        compare_embeddings,
+        classes=bundle.classes(),
+        decision=bundle.manifest.decision,
+        names=photos.relative(),
+        truth=truth if set(truth) <= set(bundle.classes().names) else None,
+    )
+    results = [
+        compare(stage, reference, candidate, tolerance=bundle.manifest.tolerances[precision])
+        for (stage, precision), candidate in zip(stages, candidates, strict=True)
+    ]
+    return [_check_classes(bundle, model, config.templates), *results]
+
+
+def _check_classes(bundle: Bundle, model: AdaptedClip, templates: tuple[str, ...]) -> StageResult:
+    """The bundle's class matrix against the adapted text tower in PyTorch."""
+    classes = bundle.classes()
+    return compare_embeddings(
+        "class matrix",
+        model.class_embeddings(classes.names, templates).cpu().numpy(),
+        classes.embeddings,
+        classes=classes,
+        decision=bundle.manifest.decision,
+        tolerance=TOLERANCES["fp32"],
+        names=classes.names,
+    )
