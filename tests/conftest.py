@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rmatk.backbone import Backbone
+    from rmatk.run import Run
+    from rmatk_export.bundle import ExportSource
 
 TINY_CONTEXT = 16
 TINY_VOCABULARY = 64
@@ -35,10 +38,22 @@ def shared_data() -> Path:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """An ImageFolder of 3 classes x 8 photos of 40 x 36 pixels that colour and stripes tell apart."""
-    return draw_photos(tmp_path / "photos", {"red_stripe": 8, "green_check": 8, "blue_dot": 8})
+    return _draw_photos(tmp_path / "photos", {"red_stripe": 8, "green_check": 8, "blue_dot": 8})
 
 
-def draw_photos(root: Path, counts: dict[str, int]) -> Path:
+@pytest.fixture(scope="session")
+def draw_photos() -> Callable[[Path, dict[str, int]], Path]:
+    """Draws an ImageFolder with so many photos per class; see :func:`_draw_photos`."""
+    return _draw_photos
+
+
+@pytest.fixture(scope="session")
+def tiny_preprocess() -> PreprocessSpec:
+    """The preprocessing of the tiny backbones: 32 x 32."""
+    return TINY_PREPROCESS
+
+
+def _draw_photos(root: Path, counts: dict[str, int]) -> Path:
     """Draw ``counts[name]`` noisy photos per class folder; the class's number gives colour and period."""
     for number, (name, count) in enumerate(counts.items()):
         (root / name).mkdir(parents=True)
@@ -108,3 +123,33 @@ def tiny_clip() -> Callable[..., Backbone]:
 def tiny() -> Backbone:
     """The tiny random backbone, with the text modules on the CLIP itself."""
     return build_tiny_clip()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny: Backbone) -> Run:
+    """The tiny backbone trained for a moment on drawn photos, so that its adapters are far from zero."""
+    from rmatk.config import TrainConfig
+    from rmatk.train import train
+
+    root = tmp_path_factory.mktemp("tiny")
+    data = draw_photos(root / "photos", {"red_stripe": 8, "green_check": 8, "blue_dot": 8})
+    config = TrainConfig(model=tiny.name, shots=6, epochs=2, lr=0.02, rank=4)
+    return train(config, tiny, data, root / "run")
+
+
+@pytest.fixture(scope="session")
+def tiny_source(tiny_run: Run, tiny: Backbone) -> ExportSource:
+    """What the tiny run's bundle is made of, with a text encoder (its tokenizer is never read)."""
+    from rmatk.deploy import export_source
+
+    return export_source(tiny_run, dataclasses.replace(tiny, tokenizer_json="{}"), golden=8)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_source: ExportSource) -> Path:
+    """The tiny run's bundle; tests that alter it copy it first."""
+    from rmatk_export.bundle import write_bundle
+
+    path = tmp_path_factory.mktemp("tiny-bundle") / "bundle"
+    write_bundle(tiny_source, path)
+    return path

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from rmatk.config import TrainConfig
+from rmatk.data import image_batches, read_folder
+from rmatk.evaluate import evaluate
+from rmatk.model import AdaptedClip
+from rmatk_runtime.errors import DataError
+
+NAMES = ("blue dot", "green check", "red stripe", "never seen")
+TEMPLATES = ("a photo of a {}.", "{}")
+
+
+@pytest.fixture
+def model(tiny):
+    generator = torch.Generator().manual_seed(0)
+    model = AdaptedClip(tiny, TrainConfig(rank=4), generator)
+    for adapter in (*model.image.blocks.values(), *model.text.blocks.values()):
+        torch.nn.init.normal_(adapter.up.weight, generator=generator)
+    return model
+
+
+def test_accuracies_are_those_of_the_features(model, photos):
+    dataset = read_folder(photos)
+    report = evaluate(model, NAMES, TEMPLATES, dataset, batch=7)
+    files, labels = dataset.flat()
+    (images,) = image_batches(files, model.backbone.preprocess, 100)
+    for frozen, field in ((False, "accuracy"), (True, "zero_shot_accuracy")):
+        features = model.encode_images(torch.from_numpy(images), frozen=frozen)
+        guesses = (features @ model.class_embeddings(NAMES, TEMPLATES, frozen=frozen).T).argmax(dim=-1)
+        right = [guess == label for guess, label in zip(guesses.tolist(), labels, strict=True)]
+        assert getattr(report, field) == pytest.approx(sum(right) / 24)
+        assert getattr(report.per_class[1], field) == pytest.approx(sum(right[8:16]) / 8)
+    assert report.images == 24
+    assert [c.name for c in report.per_class] == list(NAMES[:3])
+
+
+def test_zero_shot_is_open_clips_own(model, photos):
+    (images,) = image_batches(read_folder(photos).flat()[0], model.backbone.preprocess, 100)
+    images = torch.from_numpy(images)
+    clip = model.backbone.model
+    with torch.no_grad():
+        expected = clip.encode_image(images, normalize=True)
+    torch.testing.assert_close(model.encode_images(images, frozen=True), expected, atol=1e-6, rtol=0)
+
+
+def test_classes_are_matched_by_name_not_by_order(model, photos):
+    shutil.rmtree(photos / "blue_dot")
+    report = evaluate(model, tuple(reversed(NAMES)), TEMPLATES, read_folder(photos))
+    whole = evaluate(model, NAMES, TEMPLATES, read_folder(photos))
+    assert {c.name: c for c in report.per_class} == {c.name: c for c in whole.per_class}
+
+
+def test_a_class_the_run_does_not_know_is_named(model, photos):
+    (photos / "red_stripe").rename(photos / "red_stripes")
+    with pytest.raises(DataError, match="does not know: red stripes; the run knows: blue dot"):
+        evaluate(model, NAMES, TEMPLATES, read_folder(photos))
+
+
+def test_class_embeddings_are_the_unit_mean_over_templates(model):
+    with torch.no_grad():
+        each = [model.class_embeddings(NAMES, (template,)) for template in TEMPLATES]
+    mean = torch.stack(each).mean(0)
+    expected = mean / mean.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(model.class_embeddings(NAMES, TEMPLATES), expected, atol=1e-6, rtol=0)
