@@ -88,6 +88,8 @@ def build_tiny_clip(
     import_torchvision()
     import open_clip
 
+    torch.set_num_threads(1)  # at this size threads wait for each other longer than they work
+
     vision_cfg = {
         "image_size": 32,
         "patch_size": 8,
@@ -132,7 +134,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny: Backbone) -> Run:
     from rmatk.train import train
 
     root = tmp_path_factory.mktemp("tiny")
-    data = draw_photos(root / "photos", {"red_stripe": 8, "green_check": 8, "blue_dot": 8})
+    data = _draw_photos(root / "photos", {"red_stripe": 8, "green_check": 8, "blue_dot": 8})
     config = TrainConfig(model=tiny.name, shots=6, epochs=2, lr=0.02, rank=4)
     return train(config, tiny, data, root / "run")
 
