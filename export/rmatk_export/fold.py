@@ -46,7 +46,8 @@ def fold(tower: Tower[Stem]) -> FoldedTower[Stem]:
     Raises:
         ExportError: a weight is not finite.
     """
-    blocks = tuple(_fold_block(block) for block in tower.blocks)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named just below
+        blocks = tuple(_fold_block(block) for block in tower.blocks)
     folded = FoldedTower(tower.stem, blocks, tower.head)
     for index, block in enumerate(blocks):
         for product in (block.wide_in, block.attention_out, block.mlp_in, block.wide_out):

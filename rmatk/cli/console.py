@@ -28,7 +28,7 @@ def print_table(
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(headings):
         justify: Literal["left", "right"] = "left" if number == 0 or text else "right"
-        table.add_column(heading, justify=justify, overflow="fold")
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=number == 0 and not text)
     for row in rows:
         table.add_row(*row)
     Console().print(table)

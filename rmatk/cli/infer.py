@@ -35,7 +35,7 @@ _MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many 
 _Batch = Annotated[
     int | None, typer.Option(min=1, help=f"Frames at once; if unset {FILE_BATCH} for files, 1 live.")
 ]
-_Backend = Annotated[str, typer.Option(help="The engine: auto, cpu, ...")]
+_Backend = Annotated[str, typer.Option(help="The engine: auto, cpu, cuda.")]
 _AllowCpu = Annotated[bool, typer.Option("--allow-cpu", help="Accept the CPU where the GPU cannot start.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 
@@ -150,7 +150,9 @@ def _print_summary(
     rows = [(label, str(count), f"{count / summary.frames:.1%}") for label, count in summary.labels.items()]
     if summary.rejected:
         rows.append(("(unsure)", str(summary.rejected), f"{summary.rejected / summary.frames:.1%}"))
-    console.print_table(_headline(summary, engine), ("label", "frames", "share"), rows)
+    typer.echo(_headline(summary, engine))
+    if rows:
+        console.print_table("labels seen", ("label", "frames", "share"), rows)
     for kind, path in outputs.items():
         typer.echo(f"{kind}: {path}")
     if outputs:

@@ -1,0 +1,81 @@
+"""Bundles are published only when parity holds; what is wrong is named and nothing is left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from rmatk_export.bundle import write_bundle
+from rmatk_export.weights import map_arrays
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.errors import ExportError, ParityError, StorageError
+
+
+def refused(source, folder: Path, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        write_bundle(source, folder / "bundle")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_sound_bundle_reports_every_stage(tiny_source, tmp_path: Path):
+    report = write_bundle(tiny_source, tmp_path / "bundle")
+    stages = [stage.stage for stage in report.stages]
+    assert stages == ["torch folded", "preprocessing", "onnxruntime cpu fp32", "text encoder fp32"]
+    assert all(report.stages)
+    assert set(report.sizes) == {path.name for path in (tmp_path / "bundle").iterdir()}
+    manifest = Bundle.open(tmp_path / "bundle").manifest
+    assert manifest.provenance.adapter_digest == tiny_source.adapter_digest
+    assert set(manifest.provenance.graph_digests) == {"image_encoder.onnx", "text_encoder.onnx"}
+    assert manifest.golden is not None and manifest.golden.images == 8
+
+
+def test_golden_pictures_can_stay_at_home(tiny_source, tmp_path: Path):
+    write_bundle(dataclasses.replace(tiny_source, ship_golden=False), tmp_path / "bundle")
+    assert Bundle.open(tmp_path / "bundle").golden() is None
+    assert not (tmp_path / "bundle" / "golden.npz").exists()
+
+
+def test_a_wrong_weight_is_found_at_the_fold(tiny_source, tmp_path: Path):
+    block = tiny_source.image.blocks[1]
+    adapter = dataclasses.replace(block.adapter, scale=block.adapter.scale * 1.5)
+    blocks = (tiny_source.image.blocks[0], dataclasses.replace(block, adapter=adapter))
+    image = dataclasses.replace(tiny_source.image, blocks=(*blocks, *tiny_source.image.blocks[2:]))
+    wrong = dataclasses.replace(tiny_source, image=image)
+    refused(wrong, tmp_path, ParityError, "'torch folded'")
+
+
+def test_another_preprocessing_constant_is_found(tiny_source, tmp_path: Path):
+    spec = msgspec.structs.replace(tiny_source.preprocess, mean=(0.5, 0.5, 0.4))
+    refused(dataclasses.replace(tiny_source, preprocess=spec), tmp_path, ParityError, "stage")
+
+
+def test_a_wrong_text_tower_is_found(tiny_source, tmp_path: Path):
+    text = map_arrays(tiny_source.text, lambda array: array + np.float32(0.05))
+    refused(dataclasses.replace(tiny_source, text=text), tmp_path, ParityError, "'text encoder fp32'")
+
+
+def test_a_graph_that_differs_from_the_arrays_is_found(tiny_source, tmp_path: Path, monkeypatch):
+    """The engine's stage is named when arrays are right and what was written is not."""
+    from rmatk_export import bundle, graph
+
+    def shifted(tower):
+        return graph.image_graph(map_arrays(tower, lambda array: array * np.float32(1.01)))
+
+    monkeypatch.setattr(bundle, "image_graph", shifted)
+    refused(tiny_source, tmp_path, ParityError, "'onnxruntime cpu fp32'")
+
+
+def test_weights_that_are_not_finite_are_refused(tiny_source, tmp_path: Path):
+    image = map_arrays(tiny_source.image, lambda array: array * np.float32(np.inf))
+    refused(dataclasses.replace(tiny_source, image=image), tmp_path, ExportError, "not finite")
+
+
+def test_someone_elses_folder_is_left_alone(tiny_source, tmp_path: Path):
+    (tmp_path / "photo.jpg").write_text("precious")
+    with pytest.raises(StorageError, match="holds other files"):
+        write_bundle(tiny_source, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]

@@ -1,0 +1,140 @@
+"""The written graphs: right in ONNX Runtime, shaped as promised, and refused when something is off."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import helper, numpy_helper
+
+from rmatk_export.checks import checked
+from rmatk_export.fold import fold
+from rmatk_export.graph import image_graph, text_graph
+from rmatk_export.open_clip import read_image_tower
+from rmatk_export.torch_folded import run_image, run_text
+from rmatk_runtime.errors import ExportError
+
+VARIANTS = {
+    "clip": {},
+    "layer scale": {"vision": {"ls_init_value": 0.3}, "ls_init_value": 0.2},
+    "mean pooling": {"vision": {"pool_type": "avg"}},
+    "mean pooling, norm after": {"vision": {"pool_type": "avg", "final_ln_after_pool": True}},
+    "no norm before the blocks": {"vision": {"no_ln_pre": True}},
+}
+
+
+def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def counts(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_image_graph_gives_what_pytorch_gives_at_any_batch(tiny_clip, variant: str):
+    backbone = tiny_clip(**VARIANTS[variant])
+    tower = fold(read_image_tower(backbone.model))
+    engine = session(checked(image_graph(tower), tower))
+    images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = backbone.model.encode_image(images, normalize=True)
+    for batch in (1, 2, 5):
+        (found,) = engine.run(None, {"images": images[:batch].numpy()})
+        np.testing.assert_allclose(found, expected[:batch], atol=2e-6)
+    np.testing.assert_allclose(run_image(tower, images), expected, atol=2e-6)
+
+
+def test_adapted_graphs_equal_the_folded_towers(tiny_source):
+    image, text = fold(tiny_source.image), fold(tiny_source.text)
+    assert all(block.rank == 4 for block in image.blocks[1:]) and image.blocks[0].rank == 0
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    (found,) = session(checked(image_graph(image), image)).run(None, {"images": images.numpy()})
+    np.testing.assert_allclose(found, run_image(image, images), atol=2e-6)
+    engine = session(checked(text_graph(text), text))
+    tokens = tiny_source.class_tokens.reshape(-1, tiny_source.class_tokens.shape[-1])
+    for length in (tokens.shape[1], int(tokens.argmax(axis=1).max()) + 1):  # any length past end of text
+        (found,) = engine.run(None, {"tokens": tokens[:, :length]})
+        np.testing.assert_allclose(found, run_text(text, torch.from_numpy(tokens)), atol=2e-6)
+
+
+def test_the_image_graph_is_plain_clip_but_for_activation_and_join(tiny_source, tiny):
+    plain = counts(image_graph(fold(read_image_tower(tiny.model))))
+    adapted = counts(image_graph(fold(tiny_source.image)))
+    blocks = sum(block.adapter is not None for block in tiny_source.image.blocks)
+    extra = adapted - plain
+    # GELU on the adapter's hidden layer, its join, and in the last block its share of the class token.
+    assert extra == Counter(Div=blocks, Erf=blocks, Add=blocks, Mul=2 * blocks, Concat=blocks, Gather=1)
+    assert adapted["MatMul"] == plain["MatMul"] and not plain - adapted
+
+
+def test_shapes_are_constants_but_for_the_batch(tiny_source):
+    model = image_graph(fold(tiny_source.image))
+    assert not {"Shape", "Slice", "Expand", "Range", "ConstantOfShape"} & set(counts(model))
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    for value in inferred.graph.value_info:
+        sizes = value.type.tensor_type.shape.dim
+        assert all(size.HasField("dim_value") for size in sizes[1:]), value.name
+    (images,), (embeddings,) = model.graph.input, model.graph.output
+    assert [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim] == ["N", 3, 32, 32]
+    assert [d.dim_param or d.dim_value for d in embeddings.type.tensor_type.shape.dim] == ["N", 24]
+
+
+def test_the_same_tower_gives_the_same_bytes(tiny_source):
+    first, second = (image_graph(fold(tiny_source.image)).SerializeToString(deterministic=True) for _ in "12")
+    assert first == second
+
+
+def broken(model: onnx.ModelProto) -> onnx.ModelProto:
+    return copy.deepcopy(model)
+
+
+def test_checks_find_what_they_are_for(tiny):
+    tower = fold(read_image_tower(tiny.model))
+    sound = checked(image_graph(tower), tower)
+
+    scaled_key = broken(sound)
+    scores = next(n for n in scaled_key.graph.node if n.name == "blocks.1.scores")
+    position = list(scaled_key.graph.node).index(scores)
+    scale = next(n for n in scaled_key.graph.node if n.name == "blocks.1.q.scaled").input[1]
+    scaled_key.graph.node.insert(
+        position, helper.make_node("Mul", [scores.input[1], scale], ["k2"], name="k2")
+    )
+    scores.input[1] = "k2"
+    with pytest.raises(ExportError, match=r"blocks\.1\.scores: expected q scaled by 0\.25 and k not at all"):
+        checked(scaled_key, tower)
+
+    other_scale = broken(sound)
+    weight = next(w for w in other_scale.graph.initializer if w.name == scale)
+    weight.CopyFrom(numpy_helper.from_array(np.array(0.5, np.float32), scale))
+    with pytest.raises(ExportError, match="q by 0.5"):
+        checked(other_scale, tower)
+
+    double = broken(sound)
+    double.graph.initializer.append(numpy_helper.from_array(np.zeros(1), "spare"))
+    with pytest.raises(ExportError, match="spare is float64"):
+        checked(double, tower)
+
+    newer = broken(sound)
+    newer.opset_import[0].version = 19
+    with pytest.raises(ExportError, match="expected opset 18"):
+        checked(newer, tower)
+
+    with pytest.raises(ExportError, match="LayerNormalization nodes for"):
+        checked(sound, fold(read_image_tower(tiny_with_one_block_less(tiny))))
+
+    cyclic = broken(sound)
+    cyclic.graph.node[3].input[0] = "nowhere"
+    with pytest.raises(ExportError, match="not valid ONNX"):
+        checked(cyclic, tower)
+
+
+def tiny_with_one_block_less(tiny):
+    model = copy.deepcopy(tiny.model)
+    model.visual.transformer.resblocks = model.visual.transformer.resblocks[:-1]
+    return model

@@ -1,0 +1,105 @@
+"""From embeddings to answers: probabilities from the formula, ties, top-k, threshold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rmatk_runtime.backends import Backend, open_backend
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.classifier import Classifier, probabilities
+from rmatk_runtime.errors import BackendError, RmatkError
+from rmatk_runtime.labels import ClassMatrix
+from rmatk_runtime.manifest import Decision
+from rmatk_runtime.preprocess import Float32, PreprocessSpec
+
+SPEC = PreprocessSpec(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+CLASSES = ClassMatrix(("red", "green", "blue"), np.eye(3, dtype=np.float32))
+
+
+class MeanColour(Backend):
+    """The unit-length mean colour of each picture."""
+
+    name = "mean colour"
+
+    def embed(self, images: Float32) -> Float32:
+        means = images.mean(axis=(2, 3))
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def colour(*rgb: int) -> np.ndarray:
+    return np.full((20, 30, 3), rgb, dtype=np.uint8)
+
+
+def classifier(**options) -> Classifier:
+    return Classifier(MeanColour(), SPEC, CLASSES, Decision(logit_scale=10.0), **options)
+
+
+def test_probabilities_are_the_formula():
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(4, 3)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    logits = embeddings.astype(np.float64) @ CLASSES.embeddings.T * (100.0 / 2.5)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = probabilities(embeddings, CLASSES, Decision(logit_scale=100.0, temperature=2.5))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_best_first_and_ties_in_class_order():
+    first, second = classifier(top_k=3).classify([colour(10, 200, 30), colour(90, 90, 90)])
+    assert [score.label for score in first.top] == ["green", "blue", "red"]
+    assert [score.label for score in second.top] == ["red", "green", "blue"]
+    assert sum(score.probability for score in first.top) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_threshold_rejects():
+    sure, unsure = classifier(threshold=0.9).classify([colour(255, 0, 0), colour(100, 101, 100)])
+    assert sure.label == "red" and not sure.rejected
+    assert unsure.label is None and unsure.rejected and unsure.top[0].label == "green"
+
+
+def test_top_k_is_capped_and_options_are_checked():
+    assert len(classifier(top_k=99).classify([colour(1, 2, 3)])[0].top) == 3
+    assert classifier().classify([]) == []
+    with pytest.raises(RmatkError, match="--top-k"):
+        classifier(top_k=0)
+    with pytest.raises(RmatkError, match="--threshold"):
+        classifier(threshold=1.5)
+
+
+def test_a_real_bundle_gives_the_same_in_any_batch(tiny_bundle: Path):
+    golden = Bundle.open(tiny_bundle).golden()
+    assert golden is not None
+    with Classifier.open(tiny_bundle, top_k=3) as answers:
+        together = answers.classify(golden.images)
+        alone = [answers.classify([image])[0] for image in golden.images]
+        assert answers.backend.name == "onnxruntime cpu"
+    for one, other in zip(together, alone, strict=True):
+        assert one.label == other.label
+        chances = [[score.probability for score in each.top] for each in (one, other)]
+        np.testing.assert_allclose(*chances, atol=1e-5)
+
+
+def test_engines_say_what_is_wrong(tiny_bundle: Path):
+    bundle = Bundle.open(tiny_bundle)
+    with open_backend(bundle, "cpu") as backend:
+        with pytest.raises(BackendError, match=r"expected \(N, 3, 32, 32\) float32, got \(1, 3, 8, 8\)"):
+            backend.embed(np.zeros((1, 3, 8, 8), np.float32))
+        with pytest.raises(BackendError, match="float64"):
+            backend.embed(np.zeros((1, 3, 32, 32)))
+    with pytest.raises(BackendError, match="unknown backend 'quantum'"):
+        open_backend(bundle, "quantum")
+
+
+def test_no_silent_fallback_to_the_cpu(tiny_bundle: Path):
+    bundle = Bundle.open(tiny_bundle)
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has a CUDA provider")
+    with pytest.raises(BackendError, match="no CUDA provider") as caught:
+        open_backend(bundle, "cuda")
+    assert "--allow-cpu" in (caught.value.hint or "")
+    assert open_backend(bundle, "cuda", allow_cpu=True).name == "onnxruntime cpu"
