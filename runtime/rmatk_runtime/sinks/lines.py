@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from rmatk_runtime.errors import SinkError, naming_storage_errors
@@ -19,6 +20,7 @@ class LineFile:
     def __init__(self, target: str | Path) -> None:
         self._path = Path(target)
         self._stdout = str(target) == "-"
+        self._name = "standard output" if self._stdout else str(target)
         self._length = 0
         if self._stdout:
             self._file = sys.stdout.buffer
@@ -35,7 +37,7 @@ class LineFile:
             SinkError: the reader at the other end of standard output has gone.
         """
         try:
-            with naming_storage_errors(self._path):
+            with naming_storage_errors(Path(self._name)):
                 rest = memoryview(line)
                 while rest:
                     rest = rest[self._file.write(rest) :]
@@ -44,9 +46,10 @@ class LineFile:
             if isinstance(error.__cause__, BrokenPipeError):
                 if self._stdout:  # or Python would complain once more when it flushes at exit
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                raise SinkError(f"the reader of {self._path} has gone") from error
+                raise SinkError(f"the reader of {self._name} has gone") from error
             if not self._stdout:
-                self._file.truncate(self._length)
+                with suppress(OSError):  # pipes and devices cannot be cut back
+                    self._file.truncate(self._length)
             raise
         self._length += len(line)
 

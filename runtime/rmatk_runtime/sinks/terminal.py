@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
-
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.sinks.lines import LineFile
 
 
 class TerminalSink(Sink):
-    """Writes lines like ``clip.mp4      12    0.800 s  bottle 93.1%  can 4.0%``."""
+    """Writes lines like ``in/clip.mp4      12    0.800 s  bottle 93.1%  can 4.0%``."""
 
     def __init__(self) -> None:
         self._lines = LineFile("-")
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Write one line. Raises SinkError."""
-        name = frame.source if "://" in frame.source else PurePath(frame.source).name
         scores = "  ".join(f"{score.label} {score.probability:.1%}" for score in prediction.top)
         unsure = "unsure: " if prediction.rejected else ""
-        line = f"{name} {frame.index:7d} {frame.time:8.3f} s  {unsure}{scores}\n"
+        line = f"{frame.source} {frame.index:7d} {frame.time:8.3f} s  {unsure}{scores}\n"
         self._lines.write(line.encode())
