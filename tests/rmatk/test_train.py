@@ -93,6 +93,10 @@ def prepared(tiny, photos):
     dataset = read_folder(photos)
     files, labels = dataset.flat()
     models = [AdaptedClip(tiny, CONFIG, torch.Generator().manual_seed(1)) for _ in range(2)]
+    for model in models:  # off zero, where the consistency norm's gradient is the sign of a rounding error
+        generator = torch.Generator().manual_seed(2)
+        for adapter in (*model.image.blocks.values(), *model.text.blocks.values()):
+            torch.nn.init.normal_(adapter.up.weight, std=0.1, generator=generator)
     return files, labels, dataset.class_names, models
 
 
@@ -106,9 +110,7 @@ def test_the_fast_way_equals_the_naive_loop_at_every_step(prepared):
     slow = list(naive_steps(naive, images, torch.tensor(labels), names, CONFIG))
     assert len(quick) == len(slow) == 15
     for step, (a, b) in enumerate(zip(quick, slow, strict=True)):
-        # The consistency terms start at 0, up to rounding: for them the tolerance is absolute.
-        assert {n: a[n] for n in b} == pytest.approx(b, rel=1e-5, abs=1e-5), f"step {step + 1}"
-    assert quick[-1]["image_con"] > 0.01
+        assert {n: a[n] for n in b} == pytest.approx(b, rel=1e-5), f"step {step + 1}"
 
 
 def test_the_backbone_stays_as_it_was(prepared):
