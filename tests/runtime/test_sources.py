@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import io
 import logging
 import struct
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
 from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -312,6 +316,52 @@ def test_no_credentials_in_the_errors_of_a_stream(caplog: pytest.LogCaptureFixtu
     printed = "".join(traceback.format_exception(caught.value)) + str(caught.value.hint) + caplog.text
     assert "127.0.0.1:9/live" in caught.value.message
     assert secret not in printed
+
+
+class MotionJpeg(BaseHTTPRequestHandler):
+    """What cheap network cameras serve: JPEGs one after another, here as many as the path says."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for number in range(int(self.path.strip("/").partition("?")[0])):
+            data = io.BytesIO()
+            Image.new("RGB", (64, 48), (20 * number, 0, 0)).save(data, "JPEG")
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data.getvalue())}\r\n\r\n"
+            self.wfile.write(head.encode() + data.getvalue() + b"\r\n")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def camera_server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), MotionJpeg) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_network_camera_gives_every_frame_and_no_credentials(camera_server: str) -> None:
+    pytest.importorskip("av")
+    frames = []
+    source = open_source(f"http://me:hunter2@{camera_server}/6?token=hunter2")
+    with source, pytest.raises(SourceError, match=f"lost http://{camera_server}/6 after 6 frames"):
+        for frame in source:
+            frames.append(frame)
+    assert source.info.live and source.info.size == (64, 48)
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4, 5]
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == pytest.approx([0, 20, 40, 60, 80, 100], abs=6)
+    times = [frame.time for frame in frames]
+    assert times[0] == 0.0 and times == sorted(times)
+    assert {frame.source for frame in frames} == {source.info.name} == {f"http://{camera_server}/6"}
+
+
+def test_network_camera_that_sends_nothing_is_an_error(camera_server: str) -> None:
+    pytest.importorskip("av")
+    with pytest.raises(SourceError, match=camera_server), open_source(f"http://{camera_server}/0") as source:
+        list(source)
 
 
 @pytest.mark.parametrize("uri", ["97", "/dev/video97", "v4l2://dev/video97"])

@@ -20,8 +20,9 @@ OPEN_SECONDS = 10.0
 READ_SECONDS = 10.0
 
 _SECRET = re.compile(r"(?i)((?:user|usr|login|pass|pwd|token|key|auth|secret)\w*=)[^&;/]*")
-# Cameras behind routers drop UDP; without these FFmpeg buffers whole seconds before the first frame.
-_LOW_LATENCY = {"fflags": "nobuffer", "flags": "low_delay"}
+# UDP loses packets behind routers. No "nobuffer": it throws away what was read while probing, and with it
+# the first key frame, or the whole of a short stream.
+_RTSP = {"rtsp_transport": "tcp"}
 
 
 class CameraSource(Source):
@@ -65,9 +66,7 @@ class CameraSource(Source):
         return container
 
     def _open_stream(self, uri: str) -> InputContainer:
-        options = dict(_LOW_LATENCY)
-        if uri.lower().startswith("rtsp"):
-            options["rtsp_transport"] = "tcp"
+        options = _RTSP if uri.lower().startswith("rtsp") else {}
         timeout = (OPEN_SECONDS, READ_SECONDS)
         container: InputContainer = self._av.open(uri, options=options, timeout=timeout)
         return container
@@ -90,6 +89,8 @@ class CameraSource(Source):
             raise SourceError(
                 f"lost {self._name} after {index} frames: {reason(error)}", "check cable and network"
             ) from None
+        if index == 0:
+            raise SourceError(f"{self._name} ended without a picture", "check that the camera is sending")
 
     def close(self) -> None:
         """Release the camera."""
