@@ -1,13 +1,13 @@
 """Import torchvision beside a torch build that lacks its compiled operators.
 
-Why this exists: torchvision's wheels register ``torchvision::nms`` and relatives from a C library. Where that library
-was built for CUDA and torch is a CPU build, the library cannot be loaded, the operators stay undefined, and
-``import torchvision`` dies while it registers their *fake* (shape-only) kernels:
-``operator torchvision::nms does not exist``, and after that the same for ``qnms``. open_clip and timm import torchvision for its image
-transforms alone, which need none of these operators.
+Why this exists: torchvision's wheels register ``torchvision::nms`` and relatives from a C library. Where that
+library was built for CUDA and torch is a CPU build, the library cannot be loaded, the operators stay
+undefined, and ``import torchvision`` dies while it registers their *fake* (shape-only) kernels: ``operator
+torchvision::nms does not exist``, and after that the same for ``qnms``. open_clip and timm import torchvision
+for its image transforms alone, which need none of these operators.
 
-So, and only on exactly that failure, the missing operators get their *schemas* (no kernels: calling one still fails
-loudly) and the import is tried again. Every other failure is passed on unchanged.
+So, and only on exactly that failure, the missing operators get their *schemas* (no kernels: calling one still
+fails loudly) and the import is tried again. Every other failure is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def is_missing_nms(error: BaseException) -> bool:
 
 
 def import_torchvision() -> ModuleType:
-    """Import torchvision and return it, defining the two missing operator schemas if, and only if, they are missing."""
+    """Import torchvision and return it, defining the two missing operator schemas if, and only if, they
+    are missing.
+    """
     try:
         return importlib.import_module("torchvision")
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 """A bounded pool of rendered scenes for pretraining, renewed by worker processes while training runs.
 
-The pool is a ring of segments; segment g is rendered from the seed (seed, g) alone. Which segments a step sees depends on
-the step's number only, so a resumed run sees what an uninterrupted one would have.
+The pool is a ring of segments; segment g is rendered from the seed (seed, g) alone. Which segments a step
+sees depends on the step's number only, so a resumed run sees what an uninterrupted one would have.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class ScenePool:
     def sample(self, rng: np.random.Generator, n: int) -> tuple[NDArray[np.uint8], list[Scene]]:
         """``n`` pictures (n, SIDE, SIDE, 3) uint8 and scenes; no two that only the same caption could fit.
 
-        Land from above and close-ups have few attributes: two of the same would be each other's false negative.
+        Land from above and close-ups have few attributes: two of the same would be each other's false
+        negative.
         """
         chosen: list[int] = []
         taken: set[tuple[str, ...]] = set()

@@ -2,10 +2,11 @@
 
     python tools/pretrain_micro.py --out build/micro --minutes 60          a run of about an hour
     python tools/pretrain_micro.py --out build/micro --minutes 60          the same command resumes it
-    python tools/pretrain_micro.py --out build/micro --export              writes rmatk/micro/weights.safetensors
+    python tools/pretrain_micro.py --out build/micro --export              writes the weights
 
-Seeded. With ``--steps`` the run is a function of its arguments; ``--minutes`` ties the learning rate's cosine to the
-clock instead (time spent in earlier, resumed parts counts). Checkpoints are safetensors and JSON, and written atomically.
+Seeded. With ``--steps`` the run is a function of its arguments; ``--minutes`` ties the learning rate's cosine
+to the clock instead (time spent in earlier, resumed parts counts). Checkpoints are safetensors and JSON, and
+written atomically.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +57,9 @@ def parse() -> argparse.Namespace:
     p.add_argument("--log-every", type=int, default=50)
     p.add_argument("--checkpoint-seconds", type=float, default=150)
     p.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
-    p.add_argument("--export", action="store_true", help="write the checkpoint's weights into the package and stop")
+    p.add_argument(
+        "--export", action="store_true", help="write the checkpoint's weights into the package and stop"
+    )
     args = p.parse_args()
     if not args.export and (args.minutes is None) == (args.steps is None):
         p.error("give one of --minutes and --steps")
@@ -73,7 +75,9 @@ def optimiser(model: CLIP, lr: float, weight_decay: float) -> torch.optim.AdamW:
 
 
 def crops(images: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
-    """Random resized crops of 60 to 100 % of the area: (N, SIDE, SIDE, 3) uint8 -> (N, 3, H, W) float32, normalised."""
+    """Random resized crops of 60 to 100 % of the area: (N, SIDE, SIDE, 3) uint8 -> (N, 3, H, W) float32,
+    normalised.
+    """
     n = len(images)
     cfg = micro.config()["preprocess_cfg"]
     scale = np.sqrt(rng.uniform(0.6, 1.0, (n, 1))) * np.exp(rng.uniform(-0.06, 0.06, (n, 2)))
@@ -90,7 +94,9 @@ def crops(images: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
 
 @contextmanager
 def context_cut(model: CLIP, length: int) -> Iterator[None]:
-    """Run the text tower on the first ``length`` positions: exact, it is causal and reads out at the end token."""
+    """Run the text tower on the first ``length`` positions: exact, it is causal and reads out at the end
+    token.
+    """
     position, mask = model.positional_embedding, model.attn_mask
     del model._parameters["positional_embedding"]
     model.positional_embedding = position[:length]
@@ -110,7 +116,7 @@ def save(out: Path, model: CLIP, opt: torch.optim.AdamW, state: dict[str, float]
         tensors |= {f"opt.{i}.{k}": v.contiguous() for k, v in moments.items()}
     temporary = out / (CHECKPOINT + ".part")
     save_file(tensors, temporary, metadata={"state": json.dumps(state)})
-    os.replace(temporary, out / CHECKPOINT)
+    temporary.replace(out / CHECKPOINT)
     (out / STATE).write_text(json.dumps(state, indent=1))
 
 
@@ -133,10 +139,15 @@ def restore(out: Path, model: CLIP, opt: torch.optim.AdamW) -> dict[str, float]:
 def export(out: Path) -> Path:
     """Write the checkpoint's model as float16 into the package."""
     tensors = load_file(out / CHECKPOINT)
-    half = {k[6:]: v.half().contiguous() for k, v in tensors.items() if k.startswith("model.") and k != "model.attn_mask"}
+    half = {
+        k[6:]: v.half().contiguous()
+        for k, v in tensors.items()
+        if k.startswith("model.") and k != "model.attn_mask"
+    }
     temporary = micro.WEIGHTS_PATH.with_suffix(".part")
     save_file(half, temporary, metadata={"format": "pt", "model": micro.NAME})
-    os.replace(temporary, micro.WEIGHTS_PATH)
+    temporary.chmod(0o644)
+    temporary.replace(micro.WEIGHTS_PATH)
     return micro.WEIGHTS_PATH
 
 
@@ -149,7 +160,10 @@ def train(args: argparse.Namespace) -> None:
     state = restore(args.out, model, opt)
     step, spent, began = int(state["step"]), state["seconds"], time.monotonic()
     pool = ScenePool(args.seed, args.segments, args.workers, first=step // args.renew_every)
-    print(f"pool of {args.segments} segments in {time.monotonic() - began:.0f} s; starting at step {step}", flush=True)
+    print(
+        f"pool of {args.segments} segments in {time.monotonic() - began:.0f} s; starting at step {step}",
+        flush=True,
+    )
     began = saved = time.monotonic()
     loss_of, losses = ClipLoss(), []
     while True:
@@ -160,7 +174,11 @@ def train(args: argparse.Namespace) -> None:
             saved = time.monotonic()
         if progress >= 1:
             break
-        lr = args.lr * min(1.0, (step + 1) / args.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+        lr = (
+            args.lr
+            * min(1.0, (step + 1) / args.warmup)
+            * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+        )
         for group in opt.param_groups:
             group["lr"] = lr
         losses.append(one_step(model, opt, pool, loss_of, np.random.default_rng([args.seed, 1, step]), args))
@@ -169,19 +187,28 @@ def train(args: argparse.Namespace) -> None:
             pool.renew(step // args.renew_every - 1)
         if step % args.log_every == 0:
             loss, scale = np.mean(losses[-args.log_every :]), model.logit_scale.exp().item()
-            print(f"step {step} loss {loss:.3f} lr {lr:.2e} scale {scale:.1f} {seconds / 60:.1f} min", flush=True)
+            print(
+                f"step {step} loss {loss:.3f} lr {lr:.2e} scale {scale:.1f} {seconds / 60:.1f} min",
+                flush=True,
+            )
     pool.close()
 
 
 def one_step(
-    model: CLIP, opt: torch.optim.AdamW, pool: ScenePool, loss_of: ClipLoss, rng: np.random.Generator, args: argparse.Namespace
+    model: CLIP,
+    opt: torch.optim.AdamW,
+    pool: ScenePool,
+    loss_of: ClipLoss,
+    rng: np.random.Generator,
+    args: argparse.Namespace,
 ) -> float:
     """One batch: fresh crops, fresh captions, contrastive loss, one update. Returns the loss."""
     pictures, scenes = pool.sample(rng, args.batch)
     ids = micro.tokenize([caption(scene, rng) for scene in scenes])
     ids = ids[:, : int((ids != 0).sum(1).max())]
     images = crops(pictures, rng)
-    # PyTorch's fused CPU attention has a slow backward in bfloat16: plain products are faster on these short sequences
+    # PyTorch's fused CPU attention has a slow backward in bfloat16: plain products are faster on these short
+    # sequences
     with sdpa_kernel(SDPBackend.MATH), context_cut(model, ids.shape[1]):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not args.float32):
             image, text = model.encode_image(images, normalize=False), model.encode_text(ids, normalize=False)

@@ -2,8 +2,9 @@
 
     python tools/train_micro_tokenizer.py
 
-Byte-level BPE of at most 2048 entries. The end token gets the largest id of all, because open_clip's text tower finds the
-end of a text by ``argmax`` over the ids; padding is 0. config.json's vocabulary size has to equal the number printed.
+Byte-level BPE of at most 2048 entries. The end token gets the largest id of all, because open_clip's text
+tower finds the end of a text by ``argmax`` over the ids; padding is 0. config.json's vocabulary size has to
+equal the number printed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ PAD, START, END = "<|pad|>", "<|startoftext|>", "<|endoftext|>"
 def train(captions: list[str], context_length: int) -> Tokenizer:
     """A tokenizer with merges learnt from ``captions``."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase(), normalizers.Strip()])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Lowercase(), normalizers.Strip()]
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -49,7 +52,8 @@ def main() -> None:
     tokenizer = train(captions, config()["text_cfg"]["context_length"])
     tokenizer.save(str(TOKENIZER_PATH))
     lengths = [sum(e.attention_mask) for e in tokenizer.encode_batch(captions[:4000])]
-    print(f"{tokenizer.get_vocab_size()} entries; tokens per caption: mean {np.mean(lengths):.1f}, longest {max(lengths)}")
+    size = tokenizer.get_vocab_size()
+    print(f"{size} entries; {np.mean(lengths):.1f} tokens per caption, at most {max(lengths)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """rmatk-micro: the tiny CLIP that comes with the package, so that everything runs offline.
 
 A real open_clip model (ViT and causal text transformer made of residual attention blocks), pretrained by
-``tools/pretrain_micro.py`` on procedurally rendered scenes (rmatk.scenes). See MODEL_CARD.md for what it can and cannot
-do; for real work use a CLIP trained on photographs. Importing this module imports neither torch nor open_clip.
+``tools/pretrain_micro.py`` on procedurally rendered scenes (rmatk.scenes). See MODEL_CARD.md for what it can
+and cannot do; for real work use a CLIP trained on photographs. Importing this module imports neither torch
+nor open_clip.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ if TYPE_CHECKING:
     from open_clip import CLIP
     from tokenizers import Tokenizer
 
-__all__ = ["CONFIG_PATH", "NAME", "TOKENIZER_PATH", "WEIGHTS_PATH", "build", "config", "load", "tokenize", "tokenizer"]
+__all__ = [
+    "CONFIG_PATH",
+    "NAME",
+    "TOKENIZER_PATH",
+    "WEIGHTS_PATH",
+    "build",
+    "config",
+    "load",
+    "tokenize",
+    "tokenizer",
+]
 
 NAME = "rmatk-micro"
 
@@ -57,7 +68,9 @@ def load() -> CLIP:
 
 @lru_cache(maxsize=1)
 def tokenizer() -> Tokenizer:
-    """Its byte-level BPE: lower-cases, adds start and end tokens, pads with 0 and cuts to the context length."""
+    """Its byte-level BPE: lower-cases, adds start and end tokens, pads with 0 and cuts to the context
+    length.
+    """
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(TOKENIZER_PATH))

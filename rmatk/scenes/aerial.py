@@ -1,7 +1,8 @@
 """Land seen from above: scenes that are all texture and layout, without an object.
 
-An image tower that only ever meets silhouettes learns outlines and forgets the rest; these scenes make it learn colour
-statistics, grain, regular layouts and bands. Each is a function (rng, size) -> (size, size, 3) float32 about 0..1.
+An image tower that only ever meets silhouettes learns outlines and forgets the rest; these scenes make it
+learn colour statistics, grain, regular layouts and bands. Each is a function (rng, size) -> (size, size, 3)
+float32 about 0..1.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ Ink = tuple[int, int, int]
 
 
 def _land(rng: np.random.Generator, *base: float) -> Rgb:
-    return np.clip(np.array(base) * rng.uniform(0.8, 1.2, 3) * rng.uniform(0.7, 1.25), 0, 1).astype(np.float32)
+    return np.clip(np.array(base) * rng.uniform(0.8, 1.2, 3) * rng.uniform(0.7, 1.25), 0, 1).astype(
+        np.float32
+    )
 
 
 def _some_land(rng: np.random.Generator) -> Rgb:
@@ -58,14 +61,21 @@ def _fields(rng: np.random.Generator, size: int) -> Field:
     colours = np.stack([_some_land(rng) for _ in range(2**depth)])
     u, _ = coordinates(rng, size)
     rows = 0.04 * np.sin(u * rng.uniform(60, 180))
-    return colours[index] * (0.92 + rows + 0.07 * sample("pink", rng, size))[:, :, None]
+    result: Field = colours[index] * (0.92 + rows + 0.07 * sample("pink", rng, size))[:, :, None]
+    return result
 
 
 def _orchard(rng: np.random.Generator, size: int) -> Field:
     u, v = coordinates(rng, size)
     n = rng.uniform(8, 18)
-    trees = ((u * n) % 1.0 - 0.5) ** 2 + ((v * n * rng.uniform(0.6, 1)) % 1.0 - 0.5) ** 2 < rng.uniform(0.08, 0.18)
-    field = mixed(_some_land(rng), _land(rng, 0.15, 0.28, 0.12), trees.astype(np.float32) * (0.8 + 0.2 * np.clip(sample("fine", rng, size), -1, 1)))
+    trees = ((u * n) % 1.0 - 0.5) ** 2 + ((v * n * rng.uniform(0.6, 1)) % 1.0 - 0.5) ** 2 < rng.uniform(
+        0.08, 0.18
+    )
+    field = mixed(
+        _some_land(rng),
+        _land(rng, 0.15, 0.28, 0.12),
+        trees.astype(np.float32) * (0.8 + 0.2 * np.clip(sample("fine", rng, size), -1, 1)),
+    )
     return field * (0.95 + 0.08 * sample("pink", rng, size))[:, :, None]
 
 
@@ -77,16 +87,23 @@ def _forest(rng: np.random.Generator, size: int) -> Field:
 def _pasture(rng: np.random.Generator, size: int) -> Field:
     field = _ground(rng, size, _land(rng, 0.36, 0.5, 0.22), 0.07)
     bushes = np.clip(sample("cells", rng, size, 0.6) - 1.5, 0, 1)[:, :, None]
-    return field * (1 - 0.5 * bushes) * (1 + 0.06 * sample("smooth", rng, size))[:, :, None]
+    result: Field = field * (1 - 0.5 * bushes) * (1 + 0.06 * sample("smooth", rng, size))[:, :, None]
+    return result
 
 
 def _scrub(rng: np.random.Generator, size: int) -> Field:
     share = np.clip(sample("pink", rng, size, 0.9) * 0.7 + 0.4, 0, 1)
-    return mixed(_land(rng, 0.55, 0.48, 0.33), _land(rng, 0.28, 0.33, 0.17), share) * (0.95 + 0.1 * sample("fine", rng, size))[:, :, None]
+    return (
+        mixed(_land(rng, 0.55, 0.48, 0.33), _land(rng, 0.28, 0.33, 0.17), share)
+        * (0.95 + 0.1 * sample("fine", rng, size))[:, :, None]
+    )
 
 
 def _water(rng: np.random.Generator, size: int) -> Field:
-    field = shaded(_land(rng, 0.07, 0.19, 0.32), 0.95 + 0.05 * sample("smooth", rng, size) + 0.04 * sample("white", rng, size))
+    field = shaded(
+        _land(rng, 0.07, 0.19, 0.32),
+        0.95 + 0.05 * sample("smooth", rng, size) + 0.04 * sample("white", rng, size),
+    )
     if rng.uniform() < 0.4:
         u, _ = coordinates(rng, size)
         distance = u + 0.1 * sample("smooth", rng, size) - rng.uniform(0.15, 0.4)
@@ -98,8 +115,12 @@ def _water(rng: np.random.Generator, size: int) -> Field:
 def _winding(rng: np.random.Generator, size: int, amplitude: float) -> Grey:
     """Signed distance-like field to a winding line across the canvas."""
     u, v = coordinates(rng, size)
-    bend = np.sin(v * rng.uniform(3, 8) + rng.uniform(0, 6)) * amplitude * 0.4 + np.sin(v * rng.uniform(8, 13)) * amplitude * 0.15
-    return (u + bend + rng.uniform(-0.2, 0.2)).astype(np.float32)
+    bend = (
+        np.sin(v * rng.uniform(3, 8) + rng.uniform(0, 6)) * amplitude * 0.4
+        + np.sin(v * rng.uniform(8, 13)) * amplitude * 0.15
+    )
+    result: Field = (u + bend + rng.uniform(-0.2, 0.2)).astype(np.float32)
+    return result
 
 
 def _river(rng: np.random.Generator, size: int) -> Field:
@@ -126,7 +147,14 @@ def _ink(colour: Rgb) -> Ink:
     return r, g, b
 
 
-def _buildings(rng: np.random.Generator, size: int, pitch: float, fill: tuple[float, float], roofs: list[Rgb], ground: Rgb) -> Field:
+def _buildings(
+    rng: np.random.Generator,
+    size: int,
+    pitch: float,
+    fill: tuple[float, float],
+    roofs: list[Rgb],
+    ground: Rgb,
+) -> Field:
     """Rectangular roofs with shadows in street blocks; drawn at twice the size, then reduced."""
     big = 2 * size
     image = Image.new("RGB", (big, big), _ink(ground))
@@ -138,7 +166,10 @@ def _buildings(rng: np.random.Generator, size: int, pitch: float, fill: tuple[fl
 
     def box(x: float, y: float, w: float, h: float, ink: Ink) -> None:
         corners = ((x, y), (x + w, y), (x + w, y + h), (x, y + h))
-        draw.polygon([(float(big / 2 + px * c - py * s), float(big / 2 + px * s + py * c)) for px, py in corners], fill=ink)
+        draw.polygon(
+            [(float(big / 2 + px * c - py * s), float(big / 2 + px * s + py * c)) for px, py in corners],
+            fill=ink,
+        )
 
     n = int(1.5 / pitch / 2) + 1
     every = int(rng.integers(2, 5))
@@ -161,12 +192,21 @@ def _buildings(rng: np.random.Generator, size: int, pitch: float, fill: tuple[fl
 
 def _houses(rng: np.random.Generator, size: int) -> Field:
     roofs = [_land(rng, 0.55, 0.35, 0.27), _land(rng, 0.5, 0.45, 0.42), _land(rng, 0.62, 0.55, 0.5)]
-    return _buildings(rng, size, float(rng.uniform(0.06, 0.12)), (0.3, 0.6), roofs, _land(rng, 0.32, 0.37, 0.24))
+    return _buildings(
+        rng, size, float(rng.uniform(0.06, 0.12)), (0.3, 0.6), roofs, _land(rng, 0.32, 0.37, 0.24)
+    )
 
 
 def _industry(rng: np.random.Generator, size: int) -> Field:
-    roofs = [_land(rng, 0.8, 0.8, 0.82), _land(rng, 0.62, 0.64, 0.68), _land(rng, 0.5, 0.55, 0.65), _land(rng, 0.6, 0.35, 0.3)]
-    return _buildings(rng, size, float(rng.uniform(0.22, 0.4)), (0.5, 0.85), roofs, _land(rng, 0.48, 0.46, 0.44))
+    roofs = [
+        _land(rng, 0.8, 0.8, 0.82),
+        _land(rng, 0.62, 0.64, 0.68),
+        _land(rng, 0.5, 0.55, 0.65),
+        _land(rng, 0.6, 0.35, 0.3),
+    ]
+    return _buildings(
+        rng, size, float(rng.uniform(0.22, 0.4)), (0.5, 0.85), roofs, _land(rng, 0.48, 0.46, 0.44)
+    )
 
 
 def _desert(rng: np.random.Generator, size: int) -> Field:

@@ -1,7 +1,7 @@
 """Captions: a small grammar with synonyms and varied templates.
 
-Every caption names several attributes. Contrastive training treats each other caption of a batch as wrong, so two
-short captions alike ("a gear") would teach that a gear is not a gear. Each further attribute makes such a
+Every caption names several attributes. Contrastive training treats each other caption of a batch as wrong, so
+two short captions alike ("a gear") would teach that a gear is not a gear. Each further attribute makes such a
 clash rarer, and lets the text tower learn words for colour, material, background and light as well.
 """
 
@@ -17,32 +17,89 @@ from rmatk.scenes.kinds import KINDS
 from rmatk.scenes.render import Scene
 
 _FILL_WORDS: dict[str, tuple[str, ...]] = {
-    "solid": ("solid", "plain", "painted"), "striped": ("striped",), "zigzag": ("zigzag", "zigzag patterned"),
-    "dotted": ("dotted", "spotted", "polka dot"), "checkered": ("checkered", "chequered"), "gradient": ("gradient", "fading"),
-    "metal": ("metal", "metallic", "shiny metal"), "glass": ("glass", "transparent glass"), "cardboard": ("cardboard", "corrugated cardboard"),
-    "paper": ("paper", "crumpled paper"), "plastic": ("plastic", "glossy plastic"), "wooden": ("wooden", "wood"),
-    "fabric": ("fabric", "woven", "cloth"), "stone": ("stone", "rough stone"), "marble": ("marble", "veined marble"),
-    "leather": ("leather",), "rusty": ("rusty", "corroded"), "glittery": ("glittery", "sparkling"),
-}  # fmt: skip
+    "solid": ("solid", "plain", "painted"),
+    "striped": ("striped",),
+    "zigzag": ("zigzag", "zigzag patterned"),
+    "dotted": ("dotted", "spotted", "polka dot"),
+    "checkered": ("checkered", "chequered"),
+    "gradient": ("gradient", "fading"),
+    "metal": ("metal", "metallic", "shiny metal"),
+    "glass": ("glass", "transparent glass"),
+    "cardboard": ("cardboard", "corrugated cardboard"),
+    "paper": ("paper", "crumpled paper"),
+    "plastic": ("plastic", "glossy plastic"),
+    "wooden": ("wooden", "wood"),
+    "fabric": ("fabric", "woven", "cloth"),
+    "stone": ("stone", "rough stone"),
+    "marble": ("marble", "veined marble"),
+    "leather": ("leather",),
+    "rusty": ("rusty", "corroded"),
+    "glittery": ("glittery", "sparkling"),
+}
 
-_COLOUR_WORDS: dict[str, tuple[str, ...]] = {"turquoise": ("turquoise", "cyan"), "purple": ("purple", "violet"), "grey": ("grey", "gray")}
+_COLOUR_WORDS: dict[str, tuple[str, ...]] = {
+    "turquoise": ("turquoise", "cyan"),
+    "purple": ("purple", "violet"),
+    "grey": ("grey", "gray"),
+}
 
 _MADE_OF: dict[str, str] = {
-    "metal": "metal", "glass": "glass", "cardboard": "cardboard", "paper": "paper", "plastic": "plastic", "wooden": "wood",
-    "fabric": "cloth", "stone": "stone", "marble": "marble", "leather": "leather", "striped": "stripes", "dotted": "dots",
-    "checkered": "checks", "zigzag": "zigzags",
-}  # fmt: skip
+    "metal": "metal",
+    "glass": "glass",
+    "cardboard": "cardboard",
+    "paper": "paper",
+    "plastic": "plastic",
+    "wooden": "wood",
+    "fabric": "cloth",
+    "stone": "stone",
+    "marble": "marble",
+    "leather": "leather",
+    "striped": "stripes",
+    "dotted": "dots",
+    "checkered": "checks",
+    "zigzag": "zigzags",
+}
 _PATTERNED = ("striped", "dotted", "checkered", "zigzag")
 
 _LIGHT_WORDS: dict[str, tuple[str, ...]] = {
-    "even": ("in even light", "in daylight"), "bright": ("brightly lit", "in bright light"), "dim": ("in dim light", "in the dark"),
-    "warm": ("in warm light", "in lamp light"), "cool": ("in cool light", "in cold light"), "side": ("lit from the side", "in side light"),
+    "even": ("in even light", "in daylight"),
+    "bright": ("brightly lit", "in bright light"),
+    "dim": ("in dim light", "in the dark"),
+    "warm": ("in warm light", "in lamp light"),
+    "cool": ("in cool light", "in cold light"),
+    "side": ("lit from the side", "in side light"),
     "spot": ("under a spotlight", "in a spot of light"),
-}  # fmt: skip
+}
 
-_PHOTO = ("a photo of {}", "a photo of {}", "a picture of {}", "an image of {}", "a close photo of {}", "a photograph of {}", "{}", "{}", "this is {}", "a shot of {}")
-_CLOSE = ("a close-up of {}", "the texture of {}", "a surface of {}", "a photo of {}", "a macro photo of {}", "a piece of {}")
-_ABOVE = ("an aerial photo of {}", "a satellite image of {}", "a view from above of {}", "a photo of {}", "an aerial view of {}", "{} seen from the air")
+_PHOTO = (
+    "a photo of {}",
+    "a photo of {}",
+    "a picture of {}",
+    "an image of {}",
+    "a close photo of {}",
+    "a photograph of {}",
+    "{}",
+    "{}",
+    "this is {}",
+    "a shot of {}",
+)
+_CLOSE = (
+    "a close-up of {}",
+    "the texture of {}",
+    "a surface of {}",
+    "a photo of {}",
+    "a macro photo of {}",
+    "a piece of {}",
+)
+_ABOVE = (
+    "an aerial photo of {}",
+    "a satellite image of {}",
+    "a view from above of {}",
+    "a photo of {}",
+    "an aerial view of {}",
+    "{} seen from the air",
+)
+_PIECES = ("a piece of {}", "a scrap of {}", "some {}", "a lump of {}", "a bit of {}", "{}")
 _ON = ("on", "in front of", "lying on", "before", "over", "with a background of", "against")
 
 
@@ -54,13 +111,22 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     elif scene.mode == "closeup":
         body = _fill_in(rng, _CLOSE, f"{colour_word(scene.colour, rng)} {pick(rng, _FILL_WORDS[scene.fill])}")
         body += _light(scene, rng, 0.4)
+    elif scene.mode == "piece":
+        phrase = pick(rng, _PIECES).format(
+            f"{colour_word(scene.colour, rng)} {pick(rng, _FILL_WORDS[scene.fill])}"
+        )
+        if rng.uniform() < 0.8:
+            phrase += f" {pick(rng, _ON)} {backdrop_words(scene.background, rng)}"
+        body = _fill_in(rng, _PHOTO, phrase) + _light(scene, rng, 0.4)
     else:
         body = _object(scene, rng)
     return body + ("." if rng.uniform() < 0.7 else "")
 
 
 def prompt(kind: str, colour: str | None = None, fill: str | None = None) -> str:
-    """The evaluation prompt: "a photo of a red striped gear." or, for the kind alone, "a photo of a gear."."""
+    """The evaluation prompt: "a photo of a red striped gear." or, for the kind alone, "a photo of a
+    gear.".
+    """
     words = [w for w in (colour, fill, kind) if w]
     return f"a photo of {_article(' '.join(words))}."
 
@@ -117,7 +183,10 @@ def _object(scene: Scene, rng: np.random.Generator) -> str:
         else:
             words.append(scene.fill if rng.uniform() < 0.6 else pick(rng, _FILL_WORDS[scene.fill]))
     if "colour" in named:
-        words.insert(len(words) - (1 if rng.uniform() < 0.85 and words and not tail and "fill" in named else 0), colour_word(scene.colour, rng))
+        words.insert(
+            len(words) - (1 if rng.uniform() < 0.85 and words and not tail and "fill" in named else 0),
+            colour_word(scene.colour, rng),
+        )
     phrase = _article(" ".join([*words, name])) + tail
     if "background" in named:
         phrase += f" {pick(rng, _ON)} {backdrop_words(scene.background, rng)}"

@@ -19,7 +19,7 @@ _RANGES: dict[str, tuple[float, float, float, float, float, float]] = {
     "blue": (0.615, 0.03, 0.65, 1.0, 0.45, 0.9),
     "purple": (0.77, 0.025, 0.5, 0.85, 0.4, 0.75),
     "pink": (0.92, 0.025, 0.3, 0.6, 0.9, 1.0),
-    "brown": (0.065, 0.02, 0.5, 0.8, 0.3, 0.52),
+    "brown": (0.068, 0.02, 0.4, 0.8, 0.3, 0.7),
     "white": (0.1, 0.1, 0.0, 0.06, 0.9, 1.0),
     "grey": (0.6, 0.1, 0.0, 0.08, 0.42, 0.65),
     "black": (0.6, 0.1, 0.0, 0.15, 0.04, 0.15),
@@ -31,5 +31,7 @@ COLOURS: tuple[str, ...] = tuple(_RANGES)
 def rgb(name: str, rng: np.random.Generator) -> Rgb:
     """One (3,) float32 colour in 0..1 that goes by ``name``."""
     hue, spread, s0, s1, v0, v1 = _RANGES[name]
-    value = colorsys.hsv_to_rgb((hue + rng.uniform(-spread, spread)) % 1.0, rng.uniform(s0, s1), rng.uniform(v0, v1))
+    value = colorsys.hsv_to_rgb(
+        (hue + rng.uniform(-spread, spread)) % 1.0, rng.uniform(s0, s1), rng.uniform(v0, v1)
+    )
     return np.array(value, dtype=np.float32)

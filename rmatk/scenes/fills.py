@@ -1,13 +1,15 @@
 """Fills: what an object is covered with or made of, as a colour field with real texture.
 
-Patterns (striped, dotted ...) mix a second colour; materials (metal, glass, cardboard ...) bring grain, relief and
-highlights. All work on float32 fields of the whole canvas; the object's mask cuts them out afterwards.
+Patterns (striped, dotted ...) mix a second colour; materials (metal, glass, cardboard ...) bring grain,
+relief and highlights. All work on float32 fields of the whole canvas; the object's mask cuts them out
+afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +17,16 @@ from numpy.typing import NDArray
 from rmatk.scenes.colours import Rgb
 from rmatk.scenes.textures import Grey, sample
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 
 _WHITE = np.ones(3, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A covered canvas: colour (S, S, 3) float32 about 0..1, gloss of its highlights, how strongly its relief shades."""
+    """A covered canvas: colour (S, S, 3) float32 about 0..1, gloss of its highlights, how strongly its
+    relief shades.
+    """
 
     colour: Field
     gloss: float = 0.0
@@ -39,11 +43,13 @@ def coordinates(rng: np.random.Generator, size: int, angle: float | None = None)
 
 
 def shaded(colour: Rgb, light: Grey) -> Field:
-    """A colour (3,) times a light field (S, S); dark colours get an additive part, so that black too shows its grain."""
+    """A colour (3,) times a light field (S, S); dark colours get an additive part, so that black too shows
+    its grain.
+    """
     return light[:, :, None] * (colour * 0.92 + 0.05)
 
 
-def mixed(first: Rgb, second: Rgb, share: Grey) -> Field:
+def mixed(first: Rgb, second: Rgb, share: Grey | NDArray[np.bool_]) -> Field:
     """``first`` where share is 0, ``second`` where it is 1; share (S, S)."""
     return first + share[:, :, None].astype(np.float32) * (second - first)
 
@@ -101,7 +107,9 @@ def _metal(c: Rgb, d: Rgb, rng: np.random.Generator, size: int) -> Surface:
 def _glass(c: Rgb, d: Rgb, rng: np.random.Generator, size: int) -> Surface:
     wave = sample("smooth", rng, size, 1.3)
     u, _ = coordinates(rng, size)
-    streak = np.exp(-(((u + rng.uniform(-0.25, 0.25)) / 0.03) ** 2)) + 0.6 * np.exp(-(((u + rng.uniform(-0.3, 0.3)) / 0.015) ** 2))
+    streak = np.exp(-(((u + rng.uniform(-0.25, 0.25)) / 0.03) ** 2)) + 0.6 * np.exp(
+        -(((u + rng.uniform(-0.3, 0.3)) / 0.015) ** 2)
+    )
     colour = shaded(c * 0.75 + 0.25, 0.85 + 0.12 * wave) + (streak * 0.7)[:, :, None]
     return Surface(colour, 1.3, 0.5, float(rng.uniform(0.4, 0.6)))
 
@@ -121,7 +129,7 @@ def _paper(c: Rgb, d: Rgb, rng: np.random.Generator, size: int) -> Surface:
     colour = shaded(c * 0.9 + 0.1, 0.92 + folds + 0.03 * sample("white", rng, size))
     if rng.uniform() < 0.3:
         # lines of print
-        u, v = coordinates(rng, size)
+        _, v = coordinates(rng, size)
         rows = ((v * rng.uniform(14, 24)) % 1.0 < 0.4) & (sample("fibre", rng, size, 0.6, 0.0) > -0.3)
         colour = colour * (1 - 0.45 * rows[:, :, None].astype(np.float32))
     return Surface(colour, 0.0, 0.25)
@@ -142,7 +150,11 @@ def _wooden(c: Rgb, d: Rgb, rng: np.random.Generator, size: int) -> Surface:
 
 
 def _fabric(c: Rgb, d: Rgb, rng: np.random.Generator, size: int) -> Surface:
-    light = 0.82 + 0.2 * sample("weave", rng, size, float(rng.uniform(0.9, 1.6))) + 0.1 * sample("smooth", rng, size)
+    light = (
+        0.82
+        + 0.2 * sample("weave", rng, size, float(rng.uniform(0.9, 1.6)))
+        + 0.1 * sample("smooth", rng, size)
+    )
     return Surface(shaded(c, light), 0.0, 0.3)
 
 
@@ -161,7 +173,11 @@ def _marble(c: Rgb, d: Rgb, rng: np.random.Generator, size: int) -> Surface:
 
 
 def _leather(c: Rgb, d: Rgb, rng: np.random.Generator, size: int) -> Surface:
-    light = 0.78 + 0.2 * sample("cracks", rng, size, float(rng.uniform(0.5, 0.9))) + 0.06 * sample("cloud", rng, size)
+    light = (
+        0.78
+        + 0.2 * sample("cracks", rng, size, float(rng.uniform(0.5, 0.9)))
+        + 0.06 * sample("cloud", rng, size)
+    )
     return Surface(shaded(c, light), 0.4, 0.45)
 
 
@@ -179,13 +195,35 @@ def _glittery(c: Rgb, d: Rgb, rng: np.random.Generator, size: int) -> Surface:
 Fill = Callable[[Rgb, Rgb, np.random.Generator, int], Surface]
 
 FILLS: dict[str, Fill] = {
-    "solid": _solid, "striped": _striped, "zigzag": _zigzag, "dotted": _dotted, "checkered": _checkered, "gradient": _gradient,
-    "metal": _metal, "glass": _glass, "cardboard": _cardboard, "paper": _paper, "plastic": _plastic, "wooden": _wooden,
-    "fabric": _fabric, "stone": _stone, "marble": _marble, "leather": _leather, "rusty": _rusty, "glittery": _glittery,
+    "solid": _solid,
+    "striped": _striped,
+    "zigzag": _zigzag,
+    "dotted": _dotted,
+    "checkered": _checkered,
+    "gradient": _gradient,
+    "metal": _metal,
+    "glass": _glass,
+    "cardboard": _cardboard,
+    "paper": _paper,
+    "plastic": _plastic,
+    "wooden": _wooden,
+    "fabric": _fabric,
+    "stone": _stone,
+    "marble": _marble,
+    "leather": _leather,
+    "rusty": _rusty,
+    "glittery": _glittery,
 }
 
 # The colours in which a material is met most often: half of its scenes take one of these.
 USUAL_COLOURS: dict[str, tuple[str, ...]] = {
-    "metal": ("grey", "white"), "glass": ("white", "green", "brown"), "cardboard": ("brown",), "paper": ("white",),
-    "wooden": ("brown",), "stone": ("grey",), "leather": ("brown", "black"), "marble": ("white",), "plastic": ("white", "blue"),
+    "metal": ("grey", "white"),
+    "glass": ("white", "green", "brown"),
+    "cardboard": ("brown",),
+    "paper": ("white",),
+    "wooden": ("brown",),
+    "stone": ("grey",),
+    "leather": ("brown", "black"),
+    "marble": ("white",),
+    "plastic": ("white", "blue"),
 }

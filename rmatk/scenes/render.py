@@ -1,13 +1,14 @@
 """A frozen description of a picture, and the renderer that turns it into pixels.
 
-``Scene`` holds what a caption can say; everything else (exact hue, grain, pose jitter) is drawn from the scene's own
-seed, so equal scenes give equal pixels. Torch-free: Pillow rasterises polygons, NumPy shades them.
+``Scene`` holds what a caption can say; everything else (exact hue, grain, pose jitter) is drawn from the
+scene's own seed, so equal scenes give equal pixels. Torch-free: Pillow rasterises polygons, NumPy shades
+them.
 """
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from rmatk.scenes.background import BACKGROUNDS, plain
 from rmatk.scenes.colours import COLOURS, rgb
 from rmatk.scenes.fills import FILLS, Field, Surface, coordinates
 from rmatk.scenes.kinds import KINDS, Kind
+from rmatk.scenes.pieces import crumpled, scrap
 from rmatk.scenes.textures import Grey, sample
 
 Pixels = NDArray[np.uint8]
@@ -28,7 +30,8 @@ _TINT = {"warm": (1.1, 1.0, 0.82), "cool": (0.86, 0.99, 1.12)}
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture. ``mode`` is "object", "closeup" (a material fills the frame) or "aerial" (land from above)."""
+    """One picture. ``mode`` is "object", "piece" (a scrap of a material), "closeup" (a material fills the
+    frame) or "aerial" (land from above); kind, colour and fill are empty where the mode has none."""
 
     mode: str
     kind: str
@@ -77,14 +80,24 @@ def _closeup(scene: Scene, rng: np.random.Generator, size: int) -> Field:
 def _object(scene: Scene, rng: np.random.Generator, size: int) -> Field:
     field = backdrop(scene.background, rng, size)
     surface = FILLS[scene.fill](rgb(scene.colour, rng), rgb(scene.second, rng), rng, size)
-    alpha, tone = silhouette(KINDS[scene.kind], rng, size, scene.size, scene.turn, scene.x, scene.y, scene.mirrored)
+    kind = KINDS[scene.kind] if scene.kind else scrap(rng)
+    alpha, tone = silhouette(kind, rng, size, scene.size, scene.turn, scene.x, scene.y, scene.mirrored)
+    if scene.mode == "piece":
+        surface = replace(surface, colour=crumpled(surface.colour, scene.fill, rng))
     field = cast_shadow(field, alpha, rng)
     field = laid_over(field, surface, alpha, tone, rng)
     return _occlude(field, rng, scene) if scene.occluded else field
 
 
 def silhouette(
-    kind: Kind, rng: np.random.Generator, size: int, scale: float, turn: float, x: float, y: float, mirrored: bool
+    kind: Kind,
+    rng: np.random.Generator,
+    size: int,
+    scale: float,
+    turn: float,
+    x: float,
+    y: float,
+    mirrored: bool,
 ) -> tuple[Grey, Grey]:
     """Rasterise a kind: its mask and its tone (1 = own colour), each (size, size) float32, antialiased.
 
@@ -94,7 +107,9 @@ def silhouette(
     a = np.deg2rad(turn)
     stretch = np.array([rng.uniform(0.85, 1.15), 1.0]) * (-1.0 if mirrored else 1.0, 1.0)
     shear = np.array([[1.0, rng.normal(0, 0.08)], [rng.normal(0, 0.08), 1.0]])
-    matrix = (np.diag(stretch) @ shear @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])) * (scale * big / 2)
+    matrix = (np.diag(stretch) @ shear @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])) * (
+        scale * big / 2
+    )
     centre = np.array([x * big, y * big])
     mask, tone = Image.new("L", (big, big)), Image.new("L", (big, big), 120)
     draw_mask, draw_tone = ImageDraw.Draw(mask), ImageDraw.Draw(tone)
@@ -126,12 +141,17 @@ def cast_shadow(field: Field, alpha: Grey, rng: np.random.Generator) -> Field:
 
 
 def laid_over(field: Field, surface: Surface, alpha: Grey, tone: Grey, rng: np.random.Generator) -> Field:
-    """Put a surface cut out by ``alpha`` over the field, with relief and highlights from the mask's soft slopes."""
+    """Put a surface cut out by ``alpha`` over the field, with relief and highlights from the mask's soft
+    slopes.
+    """
     height = blurred(alpha * np.clip(tone, 0, 1.2) / 1.2, alpha.shape[0] * float(rng.uniform(0.012, 0.03)))
     gy, gx = np.gradient(height)
     direction = rng.uniform(0, 2 * np.pi)
     slope = (gx * np.cos(direction) + gy * np.sin(direction)) * (alpha.shape[0] / 10)
-    colour = surface.colour * (np.where(tone > 1, 1 + (tone - 1) * 0.6, tone) * (1 + surface.relief * slope * 1.6))[:, :, None]
+    colour = (
+        surface.colour
+        * (np.where(tone > 1, 1 + (tone - 1) * 0.6, tone) * (1 + surface.relief * slope * 1.6))[:, :, None]
+    )
     colour = colour + (np.clip(tone - 1.05, 0, 1) * 0.35)[:, :, None]
     if surface.gloss > 0:
         colour = colour + (surface.gloss * np.clip(slope - 0.25, 0, 1) * 0.9)[:, :, None]
@@ -140,7 +160,8 @@ def laid_over(field: Field, surface: Surface, alpha: Grey, tone: Grey, rng: np.r
         # a transparent thing shows most at its rim
         rim = np.clip(np.hypot(gx, gy) * (alpha.shape[0] / 6), 0, 1)
         share = share + (alpha * (1 - surface.opacity) * rim * 0.8)[:, :, None]
-    return (field * (1 - share) + colour * share).astype(np.float32)
+    result: Field = (field * (1 - share) + colour * share).astype(np.float32)
+    return result
 
 
 def _occlude(field: Field, rng: np.random.Generator, scene: Scene) -> Field:
@@ -153,7 +174,9 @@ def _occlude(field: Field, rng: np.random.Generator, scene: Scene) -> Field:
     if rng.uniform() < 0.5:
         hidden = np.abs(u - rng.uniform(-0.25, 0.25)) < rng.uniform(0.03, 0.07)
     else:
-        hidden = (u - cx - np.cos(a) * reach) ** 2 + (v - cy - np.sin(a) * reach) ** 2 < rng.uniform(0.07, 0.14) ** 2
+        hidden = (u - cx - np.cos(a) * reach) ** 2 + (v - cy - np.sin(a) * reach) ** 2 < rng.uniform(
+            0.07, 0.14
+        ) ** 2
     colour = rgb(str(rng.choice(COLOURS)), rng) * 0.85 + 0.05
     cover = colour * (0.9 + 0.08 * sample("pink", rng, size))[:, :, None]
     return np.where(hidden[:, :, None], cover, field).astype(np.float32)
@@ -161,7 +184,9 @@ def _occlude(field: Field, rng: np.random.Generator, scene: Scene) -> Field:
 
 def lit(field: Field, lighting: str, rng: np.random.Generator) -> Field:
     """Global light: strength, mild white balance, fall-off from a side or a spot. (S, S, 3) in and out."""
-    gain = {"bright": rng.uniform(1.15, 1.35), "dim": rng.uniform(0.4, 0.62)}.get(lighting, rng.uniform(0.88, 1.1))
+    gain = {"bright": rng.uniform(1.15, 1.35), "dim": rng.uniform(0.4, 0.62)}.get(
+        lighting, rng.uniform(0.88, 1.1)
+    )
     tint = np.array(_TINT.get(lighting, (1, 1, 1))) * rng.uniform(0.97, 1.03, 3) * gain
     field = field * tint.astype(np.float32)
     size = field.shape[0]
@@ -177,7 +202,9 @@ def lit(field: Field, lighting: str, rng: np.random.Generator) -> Field:
 
 
 def camera(field: Field, rng: np.random.Generator, blur: float, noise: float, jpeg: int) -> Pixels:
-    """Lens blur, sensor noise, clipping and, where ``jpeg`` > 0, compression at that quality. To (S, S, 3) uint8."""
+    """Lens blur, sensor noise, clipping and, where ``jpeg`` > 0, compression at that quality. To (S, S, 3)
+    uint8.
+    """
     if noise > 0:
         field = field + rng.standard_normal(field.shape, dtype=np.float32) * np.float32(noise)
     image = Image.fromarray((np.clip(field, 0, 1) * 255 + 0.5).astype(np.uint8))

@@ -1,15 +1,17 @@
 """Polygons: the one primitive all object kinds are made of.
 
-Everything is a polygon in the unit frame (x to the right, y down, about -1..1) with a shade, so that one affine map of
-one point array poses a whole object, and Pillow rasterises it. A shade of 0 cuts a hole; 1 is the object's own
-colour, less is a darker part (a grip, a groove), more a lighter one (a label, a highlight).
+Everything is a polygon in the unit frame (x to the right, y down, about -1..1) with a shade, so that one
+affine map of one point array poses a whole object, and Pillow rasterises it. A shade of 0 cuts a hole; 1 is
+the object's own colour, less is a darker part (a grip, a groove), more a lighter one (a label, a highlight).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import cos, pi, sin
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ LIGHT = 1.3
 class Piece:
     """One polygon: points (P, 2) float32 in the unit frame, and its shade (0 cuts a hole)."""
 
-    points: NDArray[np.float32]
+    points: NDArray[np.floating[Any]]
     shade: float = BODY
 
 
@@ -78,7 +80,7 @@ def bar(p: Point, q: Point, width: float, shade: float = BODY, width_q: float | 
 def stroke(points: Sequence[Point], width: float, shade: float = BODY) -> list[Piece]:
     """A polyline of the given width with round joints and ends."""
     pieces = [disc(x, y, width / 2, shade=shade) for x, y in points]
-    pieces += [bar(p, q, width, shade) for p, q in zip(points, points[1:], strict=False)]
+    pieces += [bar(p, q, width, shade) for p, q in pairwise(points)]
     return pieces
 
 
@@ -95,7 +97,9 @@ def arc(x: float, y: float, r: float, start: float, stop: float, width: float, s
     return poly(outer + inner, shade)
 
 
-def regular(n: int, r: float, phase: float = 0.0, x: float = 0.0, y: float = 0.0, shade: float = BODY) -> Piece:
+def regular(
+    n: int, r: float, phase: float = 0.0, x: float = 0.0, y: float = 0.0, shade: float = BODY
+) -> Piece:
     """A regular polygon of ``n`` corners; ``phase`` in degrees."""
     angles = [2 * pi * i / n + phase * pi / 180 for i in range(n)]
     return poly([(x + r * cos(a), y + r * sin(a)) for a in angles], shade)
@@ -105,8 +109,13 @@ def teeth(n: int, outer: float, inner: float, duty: float = 0.5, shade: float = 
     """A toothed wheel's outline; ``duty`` is the share of the pitch at the outer radius."""
     points: list[Point] = []
     for i in range(n):
-        for part, r in ((0.0, inner), (0.5 - duty / 2, inner), (0.55 - duty / 2, outer), (0.45 + duty / 2, outer),
-                        (0.5 + duty / 2, inner)):
+        for part, r in (
+            (0.0, inner),
+            (0.5 - duty / 2, inner),
+            (0.55 - duty / 2, outer),
+            (0.45 + duty / 2, outer),
+            (0.5 + duty / 2, inner),
+        ):
             a = 2 * pi * (i + part) / n
             points.append((r * cos(a), r * sin(a)))
     return poly(points, shade)

@@ -1,6 +1,8 @@
-"""What pretraining never sees: some kinds altogether, and a fixed tenth of all (kind, colour, fill) combinations.
+"""What pretraining never sees: some kinds altogether, and a fixed tenth of all (kind, colour, fill)
+combinations.
 
-Held out by hashing the names themselves, so that the split depends on no seed, no order and no library version.
+Held out by hashing the names themselves, so that the split depends on no seed, no order and no library
+version.
 """
 
 from __future__ import annotations
@@ -13,8 +15,22 @@ from rmatk.scenes.kinds import KINDS
 
 # The conveyor demo's parts come first (rmatk.scenes.conveyor); the others keep every group represented.
 HELD_OUT_KINDS: tuple[str, ...] = (
-    "wing nut", "bearing", "angle bracket", "spring", "pipe tee", "hinge",
-    "split pin", "piston", "pliers", "drill", "teapot", "guitar", "crescent", "butterfly", "letter r", "no entry sign",
+    "wing nut",
+    "bearing",
+    "angle bracket",
+    "spring",
+    "pipe tee",
+    "hinge",
+    "split pin",
+    "piston",
+    "pliers",
+    "drill",
+    "teapot",
+    "guitar",
+    "crescent",
+    "butterfly",
+    "letter r",
+    "no entry sign",
 )
 
 SEEN_KINDS: tuple[str, ...] = tuple(name for name in KINDS if name not in HELD_OUT_KINDS)
@@ -23,7 +39,9 @@ Combination = tuple[str, str, str]
 
 
 def is_held_out(kind: str, colour: str, fill: str) -> bool:
-    """True for the tenth of all combinations, and all those of held-out kinds, that pretraining never renders."""
+    """True for the tenth of all combinations, and all those of held-out kinds, that pretraining never
+    renders.
+    """
     if kind in HELD_OUT_KINDS:
         return True
     digest = hashlib.sha256(f"{kind}|{colour}|{fill}".encode()).digest()

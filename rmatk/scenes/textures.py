@@ -1,24 +1,39 @@
 """A bank of grey texture tiles from which materials and backgrounds take their grain.
 
-Noise worth looking at (1/f spectra, wood grain, crumpled facets, cells) costs tens of milliseconds to make and well
-under one to sample. So each process makes a fixed, seeded set of periodic 256-pixel tiles once, on first use, and a
-scene samples them at a random place, angle and scale.
+Noise worth looking at (1/f spectra, wood grain, crumpled facets, cells) costs tens of milliseconds to make
+and well under one to sample. So each process makes a fixed, seeded set of periodic 256-pixel tiles once, on
+first use, and a scene samples them at a random place, angle and scale.
 """
 
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Grey = NDArray[np.float32]
+Grey = NDArray[np.floating[Any]]
 
 SIDE = 256
 VARIANTS = 4
-TILES = ("white", "fine", "pink", "cloud", "smooth", "grain", "fibre", "weave", "crumple", "cells", "cracks", "leaves", "blades")
+TILES = (
+    "white",
+    "fine",
+    "pink",
+    "cloud",
+    "smooth",
+    "grain",
+    "fibre",
+    "weave",
+    "crumple",
+    "cells",
+    "cracks",
+    "leaves",
+    "blades",
+)
 
 
 def _rng(name: str, variant: int) -> np.random.Generator:
@@ -26,7 +41,7 @@ def _rng(name: str, variant: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
-def _normal(a: NDArray[np.floating]) -> Grey:
+def _normal(a: Grey) -> Grey:
     """Zero mean, unit spread, tails cut at 3."""
     a = (a - a.mean()) / (a.std() + 1e-9)
     return np.clip(a, -3, 3).astype(np.float32)
@@ -42,8 +57,12 @@ def _spectrum(rng: np.random.Generator, beta: float, stretch: float = 1.0) -> Gr
     return _normal(np.fft.ifft2(noise).real)
 
 
-def _nearest(rng: np.random.Generator, n: int) -> tuple[Grey, Grey, NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-    """Distances to the nearest and second nearest of ``n`` periodic seeds, the nearest's index, and the offsets to it."""
+def _nearest(
+    rng: np.random.Generator, n: int
+) -> tuple[Grey, Grey, NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Distances to the nearest and second nearest of ``n`` periodic seeds, the nearest's index, and the
+    offsets to it.
+    """
     seeds = rng.uniform(0, SIDE, (n, 2)).astype(np.float32)
     axis = np.arange(SIDE, dtype=np.float32)
     dx = (axis[None, :] - seeds[:, :1] + SIDE / 2) % SIDE - SIDE / 2
@@ -62,7 +81,10 @@ def _facets(rng: np.random.Generator) -> Grey:
     for n, weight in ((30, 1.0), (110, 0.6)):
         _, _, index, ox, oy = _nearest(rng, n)
         slope = rng.standard_normal((n, 2)).astype(np.float32)
-        total += weight * (rng.standard_normal(n)[index] * 0.8 + (slope[index, 0] * ox + slope[index, 1] * oy) * 0.08 * (n / 30) ** 0.5)
+        total += weight * (
+            rng.standard_normal(n)[index] * 0.8
+            + (slope[index, 0] * ox + slope[index, 1] * oy) * 0.08 * (n / 30) ** 0.5
+        )
     return _normal(total + 0.2 * _spectrum(rng, 1.0))
 
 
@@ -98,11 +120,13 @@ def _blades(rng: np.random.Generator) -> Grey:
         v = float(rng.standard_normal())
         for sx in (-SIDE, 0, SIDE):
             for sy in (-SIDE, 0, SIDE):
-                draw.line((x + sx, y + sy, x + sx + lean, y + sy + length), fill=v, width=int(rng.integers(1, 4)))
+                draw.line(
+                    (x + sx, y + sy, x + sx + lean, y + sy + length), fill=v, width=int(rng.integers(1, 4))
+                )
     return _normal(np.asarray(image))
 
 
-@lru_cache(maxsize=None)
+@cache
 def tile(name: str, variant: int) -> Image.Image:
     """Tile ``name`` as a Pillow image of mode F, 2 * SIDE square (two periods), zero mean and unit spread."""
     rng = _rng(name, variant)
@@ -132,8 +156,12 @@ def tile(name: str, variant: int) -> Image.Image:
     return Image.fromarray(np.tile(a, (2, 2)))
 
 
-def sample(name: str, rng: np.random.Generator, size: int, scale: float = 1.0, angle: float | None = None) -> Grey:
-    """A random (size, size) float32 view of a tile, about zero mean and unit spread; ``scale`` > 1 magnifies."""
+def sample(
+    name: str, rng: np.random.Generator, size: int, scale: float = 1.0, angle: float | None = None
+) -> Grey:
+    """A random (size, size) float32 view of a tile, about zero mean and unit spread; ``scale`` > 1
+    magnifies.
+    """
     if angle is None:
         angle = float(rng.uniform(0, 2 * np.pi))
     # the view's diagonal has to fit into one period, so that the view lies inside the doubled tile
@@ -142,5 +170,7 @@ def sample(name: str, rng: np.random.Generator, size: int, scale: float = 1.0, a
     half = size / 2
     x, y = rng.uniform(SIDE / 2, SIDE * 1.5, 2)
     data = (c, s, float(x) - (c + s) * half, -s, c, float(y) - (c - s) * half)
-    view = tile(name, int(rng.integers(VARIANTS))).transform((size, size), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
+    view = tile(name, int(rng.integers(VARIANTS))).transform(
+        (size, size), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR
+    )
     return np.asarray(view, dtype=np.float32)
