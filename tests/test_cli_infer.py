@@ -17,6 +17,7 @@ from PIL import Image
 from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.errors import BundleError
 from rmatk_runtime.frames import Prediction, Score
+from rmatk_runtime.loop import Summary
 from rmatk_runtime.preprocess import UInt8
 from rmatk_runtime.sources import open_source
 
@@ -199,6 +200,16 @@ def test_errors_are_named_and_leave_old_results_alone(
     assert code == 1 and message in errors and "hint:" in errors and "Traceback" not in errors
     assert "hunter2" not in text + errors
     assert Path("old.jsonl").read_text() == "yesterday's\n"
+
+
+def test_next_command_repeats_no_credentials(capsys: pytest.CaptureFixture[str]) -> None:
+    from rmatk.cli.infer import _print_summary
+
+    summary = Summary(3, 0, 1.0, {}, {"red": 2}, rejected=1, interrupted=False)
+    _print_summary(summary, Path("bundle"), "fake", ["rtsp://me:hunter2@cam/live"], {})
+    text = capsys.readouterr().out
+    assert "next: rmatk infer bundle rtsp://cam/live" in text and "hunter2" not in text
+    assert ["(unsure)", "1", "33.3%"] in [line.split() for line in text.splitlines()]
 
 
 def test_real_video_gives_132_lines(bundle: Path, shared_data: Path, rmatk: Rmatk) -> None:
