@@ -25,7 +25,9 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for number, heading in enumerate(headings):
         justify: Literal["left", "right"] = "left" if number == 0 or text else "right"
         table.add_column(heading, justify=justify, overflow="fold", no_wrap=number == 0 and not text)

@@ -73,7 +73,7 @@ def infer(
     outputs = {kind: str(path) for kind, path in asked.items() if path is not None}
     lines = jsonl == "-" or not (outputs or as_json)  # standard output carries a line per frame
     engine = Classifier.open(bundle, backend=backend, allow_cpu=allow_cpu, top_k=top_k, threshold=threshold)
-    with engine as classifier, open_source(*uris) as source:
+    with _one_interrupt(), engine as classifier, open_source(*uris) as source:
         # Outputs are opened last: a mistyped bundle or input must not empty yesterday's results
         sinks = _open_sinks(outputs, source.info, lines=lines)
         size = batch or (1 if source.info.live else FILE_BATCH)
@@ -89,6 +89,29 @@ def infer(
         _print_summary(summary, bundle, classifier.backend.name, uris, outputs)
     if summary.interrupted:
         raise typer.Exit(130)
+
+
+@contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Let the first Ctrl-C end the run, and no second one cut short the closing of its files.
+
+    Two in a row are common: ``timeout`` and other wrappers signal the process and then its group.
+    """
+    import signal
+
+    def interrupt(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is not signal.default_int_handler:  # ignored in the background, or someone else's
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _open_sinks(outputs: dict[str, str], info: SourceInfo, *, lines: bool) -> list[Sink]:

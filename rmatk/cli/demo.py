@@ -1,0 +1,65 @@
+"""``rmatk demo``: the whole way on rendered parts, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rmatk.cli import app
+
+if TYPE_CHECKING:
+    from rmatk.demo import DemoResult
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path("rmatk-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of rendering, shots and training.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Render photos and a video, train, export, check parity, run, and write a page of pictures."""
+    from rmatk.cli.console import print_json
+    from rmatk.demo import STEPS
+    from rmatk.demo import demo as run_demo
+
+    def announce(number: int, name: str) -> None:
+        typer.echo(f"[{number + 1}/{len(STEPS)}] {name}", err=True)
+
+    result = run_demo(out, seed=seed, on_step=announce)
+    if as_json:
+        print_json(_record(result))
+    else:
+        _show(result)
+
+
+def _record(result: DemoResult) -> dict[str, object]:
+    return {
+        "out": str(result.out),
+        "zero_shot_accuracy": result.report.zero_shot_accuracy,
+        "accuracy": result.report.accuracy,
+        "video_accuracy": result.video_accuracy,
+        "frames": result.summary.frames,
+        "parity": result.stages,
+        "seconds": round(result.seconds, 1),
+    }
+
+
+def _show(result: DemoResult) -> None:
+    from rmatk.cli.console import print_next, print_table
+    from rmatk.cli.parity import print_stages
+
+    print_stages("parity with PyTorch", result.stages)
+    report = result.report
+    rows = [
+        ("test photos, zero-shot", str(report.images), f"{report.zero_shot_accuracy:.1%}"),
+        ("test photos, adapted", str(report.images), f"{report.accuracy:.1%}"),
+        ("video frames, adapted", str(result.summary.frames), f"{result.video_accuracy:.1%}"),
+    ]
+    print_table(f"demo in {result.out}, {result.seconds:.0f} s", ("accuracy on", "images", ""), rows)
+    typer.echo(f"the page: {result.out / 'index.html'}")
+    print_next(
+        f"rmatk infer {result.out / 'bundle'} {result.material.video}",
+        "rmatk train YOUR_PHOTOS -o RUN --model ViT-B-16 --pretrained openai",
+    )

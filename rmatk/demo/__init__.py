@@ -1,0 +1,162 @@
+"""The whole way on rendered parts, offline: a few photos -> run -> bundle -> predictions on a video.
+
+Everything real: the kinds of parts and the rendering style are ones the embedded backbone never saw, the
+functions called are those of the commands, and every figure on the page was measured in this very run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from rmatk.backbone import MICRO, Backbone, load_backbone
+from rmatk.config import TrainConfig
+from rmatk.data import read_folder
+from rmatk.demo.material import Material, render
+from rmatk.deploy import export_source
+from rmatk.evaluate import EvalReport, evaluate
+from rmatk.parity import check_against_run
+from rmatk.run import Run, restore
+from rmatk.train import train
+from rmatk_export.bundle import write_bundle
+from rmatk_runtime.backends import open_backend
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.classifier import Classifier
+from rmatk_runtime.errors import ParityError, StorageError
+from rmatk_runtime.files import write_atomic
+from rmatk_runtime.frames import Frame, Prediction
+from rmatk_runtime.loop import Summary
+from rmatk_runtime.loop import run as run_loop
+from rmatk_runtime.parity import StageResult
+from rmatk_runtime.sinks import JsonlSink, VideoSink
+from rmatk_runtime.sources import open_source
+
+MARKER = "demo.json"
+PARTS = ("photos", "video", "run", "bundle", "predictions", "index.html", MARKER)
+STEPS = (
+    "render photos and a video",
+    "train on 16 photos per class",
+    "evaluate on photos not seen",
+    "export",
+    "check parity with PyTorch",
+    "run on the video",
+    "write the page",
+)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo came to; accuracies are shares in [0, 1]. ``predictions``: one per video frame."""
+
+    out: Path
+    material: Material
+    run: Run
+    report: EvalReport
+    stages: tuple[StageResult, ...]
+    summary: Summary
+    predictions: tuple[Prediction, ...]
+    video_accuracy: float
+    seconds: float
+
+
+def demo(
+    out: Path, *, seed: int = 1, on_step: Callable[[int, str], None] = lambda n, name: None
+) -> DemoResult:
+    """Run the demo into the folder ``out``.
+
+    Args:
+        out: an absent or empty folder, or that of an earlier demo, which is replaced.
+        seed: of rendering, shots and training.
+        on_step: hears the number (from 0) and name of each of :data:`STEPS` as it begins.
+
+    Raises:
+        StorageError: ``out`` holds something else, disk full.
+        ParityError: a stage does not give what PyTorch gave.
+    """
+    from rmatk.demo.page import write_page
+
+    began = time.perf_counter()
+    _make_room(out)
+    on_step(0, STEPS[0])
+    material = render(out, seed)
+    on_step(1, STEPS[1])
+    backbone = load_backbone(MICRO)
+    run = train(TrainConfig(seed=seed), backbone, material.train, out / "run")
+    on_step(2, STEPS[2])
+    report = _evaluate(run, backbone, material)
+    on_step(3, STEPS[3])
+    write_bundle(export_source(run, backbone), out / "bundle")
+    on_step(4, STEPS[4])
+    stages = _parity(out / "bundle", run, backbone, material)
+    on_step(5, STEPS[5])
+    summary, predictions = _infer(out, material)
+    hits = sum(p.label == truth for p, truth in zip(predictions, material.truth, strict=True))
+    on_step(6, STEPS[6])
+    result = DemoResult(
+        out,
+        material,
+        run,
+        report,
+        stages,
+        summary,
+        predictions,
+        hits / len(predictions),
+        time.perf_counter() - began,
+    )
+    write_page(result)
+    return result
+
+
+def _make_room(out: Path) -> None:
+    """Clear an earlier demo; refuse a folder that holds anything else."""
+    if out.exists() and not out.is_dir():
+        raise StorageError(f"{out} exists and is not a folder", "choose another place with -o")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise StorageError(f"{out} exists and holds no earlier demo", "choose another place with -o")
+    for name in PARTS[:-1]:
+        part = out / name
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
+    write_atomic(out / MARKER, msgspec.json.encode({"format": "rmatk-demo", "holds": PARTS}))
+
+
+def _evaluate(run: Run, backbone: Backbone, material: Material) -> EvalReport:
+    record = run.record
+    return evaluate(
+        restore(run, backbone), record.class_names, record.config.templates, read_folder(material.test)
+    )
+
+
+def _parity(bundle: Path, run: Run, backbone: Backbone, material: Material) -> tuple[StageResult, ...]:
+    opened = Bundle.open(bundle)
+    with open_backend(opened, "cpu") as engine:
+        stages = check_against_run(opened, [("fp32", engine)], run, backbone, read_folder(material.test))
+    for stage in stages:
+        if not stage:
+            raise ParityError(f"parity fails at the stage '{stage.stage}': {stage.reason}", "rmatk doctor")
+    return tuple(stages)
+
+
+def _infer(out: Path, material: Material) -> tuple[Summary, tuple[Prediction, ...]]:
+    predictions: list[Prediction] = []
+
+    def keep(frame: Frame, prediction: Prediction) -> None:
+        predictions.append(prediction)
+
+    with (
+        Classifier.open(out / "bundle", backend="cpu") as classifier,
+        open_source(str(material.video)) as source,
+    ):
+        sinks = [
+            JsonlSink(out / "predictions" / "video.jsonl"),
+            VideoSink(out / "predictions" / "video.mp4", rate=source.info.rate),
+        ]
+        summary = run_loop(source, classifier, sinks, batch=8, on_frame=keep)
+    return summary, tuple(predictions)
