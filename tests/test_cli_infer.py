@@ -219,6 +219,16 @@ def test_real_video_gives_132_lines(bundle: Path, shared_data: Path, rmatk: Rmat
     assert code == 0 and [record["frame"] for record in records] == list(range(132))
 
 
+def test_second_ctrl_c_does_not_strike_while_files_are_closed() -> None:
+    from rmatk.cli.infer import _one_interrupt
+
+    with _one_interrupt():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_ctrl_c_leaves_whole_files(bundle: Path, tmp_path: Path) -> None:
     """A real process and a real signal, in the middle of an endless run with every output."""
     code = (
