@@ -214,14 +214,17 @@ def test_video_with_a_hole_is_not_passed_off_as_whole(
     data = path.read_bytes()
     half = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2
     path.write_bytes(data[:half] + fill * (len(data) - half))
+    seen = []
     with open_source(str(path)) as source:
-        if fill:
-            with pytest.raises(SourceError, match=r"copy\.mp4 is damaged after frame \d"):
-                list(source)
+        try:
+            for frame in source:
+                seen.append(frame)
+        except SourceError as error:  # some versions of FFmpeg tell of a cut, others end in silence
+            assert f"copy.mp4 is damaged after frame {len(seen)}" in error.message
         else:
-            seen = list(source)
-            assert 0 < len(seen) < 12 and source.skipped == 12 - len(seen)
+            assert not fill and source.skipped == 12 - len(seen)
             assert f"{len(seen)} of its 12 frames" in caplog.text
+    assert 0 < len(seen) < 12
 
 
 def test_file_with_sound_only_is_refused(tmp_path: Path) -> None:
