@@ -1,6 +1,6 @@
 """A folder of photos, one subfolder per class -> a dataset, and the few of it that training may see.
 
-The draw is made per class from (seed, folder name), so that adding or removing another class never changes
+The draw is made per class from (seed, class name), so that adding or removing another class never changes
 which photos of this one are drawn. All decoding goes through the one preprocessing of ``rmatk_runtime``.
 """
 

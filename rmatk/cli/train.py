@@ -25,22 +25,29 @@ def train(
     pretrained: Annotated[str | None, typer.Option(help="open_clip tag, or a local file of weights.")] = None,
     shots: Annotated[int, typer.Option(help="Training photos per class.")] = 16,
     seed: Annotated[int, typer.Option(help="The one source of every random draw.")] = 1,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training photos.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Photos per step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="adamw or sgd.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Weight decay.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Momentum of sgd.")] = None,
-    rank: Annotated[int | None, typer.Option(help="Bottleneck of every adapter.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Factor of the adaptation branch.")] = None,
-    image_blocks: Annotated[int | None, typer.Option(help="Last image blocks to adapt (two thirds).")] = None,
-    text_blocks: Annotated[int | None, typer.Option(help="Last text blocks to adapt (two thirds).")] = None,
-    l1: Annotated[float | None, typer.Option(help="Weight of the image reconstruction loss.")] = None,
-    l2: Annotated[float | None, typer.Option(help="Weight of the text reconstruction loss.")] = None,
-    l3: Annotated[float | None, typer.Option(help="Weight of the image consistency loss.")] = None,
-    l4: Annotated[float | None, typer.Option(help="Weight of the text consistency loss.")] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = 50,
+    batch: Annotated[int, typer.Option(help="Photos per step.")] = 16,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 5e-4,
+    momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.9,
+    rank: Annotated[int, typer.Option(help="Bottleneck of every adapter.")] = 32,
+    scale: Annotated[float, typer.Option(help="Factor of the adaptation branch.")] = 1.0,
+    image_blocks: Annotated[
+        int | None, typer.Option(help="Last image blocks to adapt; two thirds unless told.")
+    ] = None,
+    text_blocks: Annotated[
+        int | None, typer.Option(help="Last text blocks to adapt; two thirds unless told.")
+    ] = None,
+    l1: Annotated[float, typer.Option(help="Weight of the image reconstruction loss.")] = 1.0,
+    l2: Annotated[float, typer.Option(help="Weight of the text reconstruction loss.")] = 1.0,
+    l3: Annotated[float, typer.Option(help="Weight of the image consistency loss.")] = 0.1,
+    l4: Annotated[float, typer.Option(help="Weight of the text consistency loss.")] = 0.1,
     template: Annotated[
-        list[str] | None, typer.Option(help="Prompt with {} for the name; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Prompt with {} for the class name; repeatable. One unless told: 'a photo of a {}.'"
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

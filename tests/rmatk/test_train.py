@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import math
 
@@ -225,6 +226,17 @@ def test_the_commands_train_and_eval(tiny, photos, tmp_path, monkeypatch):
         assert shown.exit_code == 0, shown.output
         assert "zero-shot" in shown.stdout
         assert "next: rmatk" in shown.stdout
+
+
+def test_the_flags_defaults_are_the_configurations():
+    from rmatk.cli.train import train as command
+
+    flags = {name: p.default for name, p in inspect.signature(command).parameters.items()}
+    config = TrainConfig()
+    assert flags.pop("template") is None
+    shared = flags.keys() & set(TrainConfig.__struct_fields__)
+    assert {name: flags[name] for name in shared} == {name: getattr(config, name) for name in shared}
+    assert set(TrainConfig.__struct_fields__) - shared == {"templates"}
 
 
 def test_wrong_flags_are_a_usage_error_that_names_all(tmp_path):
