@@ -1,0 +1,159 @@
+"""The command line's manners: named errors without a traceback, exit codes, JSON, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from rmatk.cli import main
+
+
+@pytest.fixture
+def rmatk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Runs a command line -> (exit code, standard output, standard error)."""
+
+    def run(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rmatk", *map(str, args)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        printed = capsys.readouterr()
+        return int(left.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def micro_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """rmatk-micro trained for a moment on drawn photos."""
+    import numpy as np
+    from PIL import Image
+
+    from rmatk.backbone import load_backbone
+    from rmatk.config import TrainConfig
+    from rmatk.train import train
+
+    root = tmp_path_factory.mktemp("micro")
+    for number, name in enumerate(("red_thing", "green_thing")):
+        (root / "photos" / name).mkdir(parents=True)
+        for index in range(4):
+            pixels = np.random.default_rng([number, index]).integers(0, 80, (60, 80, 3))
+            pixels[..., number] += 150
+            Image.fromarray(pixels.astype(np.uint8)).save(root / "photos" / name / f"{index}.png")
+    config = TrainConfig(shots=4, epochs=2, rank=4)
+    train(config, load_backbone("rmatk-micro"), root / "photos", root / "run")
+    return root
+
+
+def test_the_whole_way(rmatk, micro_run: Path, tmp_path: Path):
+    run, photos, bundle = micro_run / "run", micro_run / "photos", tmp_path / "bundle"
+    code, out, _ = rmatk("eval", run, photos, "--json")
+    assert code == 0 and {"accuracy", "zero_shot_accuracy", "per_class", "images"} <= set(json.loads(out))
+    code, out, _ = rmatk("export", run, "-o", bundle, "--golden", 4, "--json")
+    assert code == 0 and all(stage["passed"] for stage in json.loads(out)["stages"])
+    code, out, _ = rmatk("parity", bundle, photos, "--against", run, "--json")
+    result = json.loads(out)
+    assert code == 0 and result["passed"] and len(result["stages"]) == 3
+    code, out, _ = rmatk("parity", bundle)
+    assert code == 0 and "onnxruntime cpu fp32" in out and "next: " in out
+    code, out, _ = rmatk("info", bundle, "--json")
+    assert code == 0 and json.loads(out)["classes"] == ["green thing", "red thing"]
+    assert rmatk("info", run)[0] == rmatk("info", bundle)[0] == 0
+    lines = tmp_path / "out.jsonl"
+    assert rmatk("infer", bundle, photos, "--jsonl", lines)[0] == 0
+    assert len(lines.read_text().splitlines()) == 8
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda root: root / "absent", "found nothing at"),
+        (lambda root: folder(root, {}), "found none"),
+        (lambda root: folder(root, {"a": 2, "b": 0}), "for: b"),
+        (lambda root: folder(root, {"a": 2}), "at least two classes"),
+    ],
+)
+def test_training_folders_that_cannot_be_used(rmatk, tmp_path: Path, make, said: str):
+    code, _, err = rmatk("train", make(tmp_path / "photos"), "-o", tmp_path / "run")
+    assert code == 1 and said in err and " hint: " in err and "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def folder(root: Path, counts: dict[str, int]) -> Path:
+    from PIL import Image
+
+    root.mkdir()
+    for name, count in counts.items():
+        (root / name).mkdir()
+        for index in range(count):
+            Image.new("RGB", (20, 20), (index, 0, 0)).save(root / name / f"{index}.png")
+    return root
+
+
+def test_photos_that_cannot_be_read_are_all_listed(rmatk, tmp_path: Path):
+    photos = folder(tmp_path / "photos", {"a": 3, "b": 3})
+    (photos / "a" / "0.png").write_text("not an image")
+    (photos / "b" / "1.png").write_bytes((photos / "b" / "2.png").read_bytes()[:40])
+    code, _, err = rmatk("train", photos, "-o", tmp_path / "run")
+    assert code == 1 and "a/0.png" in err and "b/1.png" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+def test_unknown_model_and_missing_weights(rmatk, tmp_path: Path):
+    photos = folder(tmp_path / "photos", {"a": 2, "b": 2})
+    code, _, err = rmatk("train", photos, "-o", tmp_path / "run", "--model", "ViT-B-61")
+    assert code == 1 and "unknown model 'ViT-B-61'" in err and "ViT-B-16" in err
+    code, _, err = rmatk("train", photos, "-o", tmp_path / "run", "--model", "RN50", "--pretrained", "openai")
+    assert code == 1 and "ResNet" in err
+
+
+def test_usage_errors_are_2(rmatk, tmp_path: Path, tiny_bundle: Path):
+    photos = folder(tmp_path / "photos", {"a": 2, "b": 2})
+    for args in (
+        ("train", photos, "-o", tmp_path / "run", "--epochs", 0),
+        ("train", photos),
+        ("export", tmp_path, "-o", tmp_path / "b", "--golden", "many"),
+        ("parity", tiny_bundle, photos),
+        ("infer", tiny_bundle),
+        ("nonsense",),
+    ):
+        code, _, err = rmatk(*args)
+        assert code == 2 and "Traceback" not in err, args
+
+
+def test_a_changed_byte_stops_every_command(rmatk, tiny_bundle: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    graph = bytearray((copy / "image_encoder.onnx").read_bytes())
+    graph[len(graph) // 2] ^= 1
+    (copy / "image_encoder.onnx").write_bytes(graph)
+    for command in ("parity", "info", "infer"):
+        arguments = (command, copy, "test://") if command == "infer" else (command, copy)
+        code, _, err = rmatk(*arguments)
+        assert code == 1 and "image_encoder.onnx was altered" in err, command
+
+
+def test_failed_parity_is_3(rmatk, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+
+    sound = OnnxRuntimeBackend.embed
+    monkeypatch.setattr(OnnxRuntimeBackend, "embed", lambda self, images: sound(self, images) * 0.9)
+    code, out, err = rmatk("parity", tiny_bundle, "--json")
+    assert code == 3 and not json.loads(out)["passed"]
+    assert "parity fails at the stage 'onnxruntime cpu fp32'" in err
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    from rmatk_runtime.errors import BundleError
+
+    monkeypatch.setattr(sys, "argv", ["rmatk", "info", str(tmp_path / "absent"), "--debug"])
+    with pytest.raises(BundleError):
+        main()
+
+
+def test_version(rmatk):
+    from rmatk import __version__
+
+    assert rmatk("--version")[:2] == (0, f"rmatk {__version__}\n")
