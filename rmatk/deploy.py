@@ -14,6 +14,7 @@ from rmatk.run import RECORD, Run, restore
 from rmatk_export.bundle import ExportSource
 from rmatk_export.fold import attach
 from rmatk_export.open_clip import read_image_tower, read_text_tower
+from rmatk_export.tokenizer import clip_tokenizer_json
 from rmatk_export.weights import Adapter, ImageStem, Linear, TextStem, Tower
 from rmatk_runtime.errors import DataError
 from rmatk_runtime.files import sha256_file
@@ -41,7 +42,7 @@ def export_source(
     Raises:
         RunError: another backbone.
         DataError: the training photos are not there any more.
-        ExportError: a tower that the fold does not cover.
+        ExportError: a tower that the fold does not cover, or a tokenizer that cannot be exported.
     """
     model = restore(run, backbone)
     record = run.record
@@ -57,7 +58,7 @@ def export_source(
         classes=classes,
         class_tokens=tokens.reshape(len(names), len(templates), -1),
         templates=templates,
-        tokenizer=backbone.tokenizer_json,
+        tokenizer=backbone.tokenizer_json or clip_tokenizer_json(backbone.tokenize),
         decision=Decision(logit_scale=model.logit_scale),
         model=ModelInfo(
             name=backbone.name,

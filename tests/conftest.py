@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 TINY_CONTEXT = 16
 TINY_VOCABULARY = 64
+TINY_WORDS = "a photo of blue dot. green check. red stripe."
 TINY_PREPROCESS = PreprocessSpec(32, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
@@ -76,6 +76,22 @@ def tiny_tokenize(texts: list[str]) -> Tensor:
     return tokens
 
 
+def tiny_tokenizer_json(words: str) -> str:
+    """A Hugging Face tokenizer that agrees with :func:`tiny_tokenize` on ``words``."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from tokenizers.processors import TemplateProcessing
+
+    vocabulary = {word: 1 + zlib.crc32(word.encode()) % 61 for word in words.split()}
+    assert len(set(vocabulary.values())) == len(vocabulary)
+    tokenizer = Tokenizer(WordLevel(vocabulary | {"<start>": 62, "<end>": 63}))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    ends = [("<start>", 62), ("<end>", 63)]
+    tokenizer.post_processor = TemplateProcessing(single="<start> $A <end>", special_tokens=ends)
+    return str(tokenizer.to_str())
+
+
 def build_tiny_clip(
     *, seed: int = 0, custom_text: bool = False, vision: dict[str, Any] | None = None, **text: Any
 ) -> Backbone:
@@ -112,7 +128,14 @@ def build_tiny_clip(
         for parameter in model.parameters():  # biases and norms start at 0 and 1, which would hide mistakes
             if parameter.ndim == 1:
                 parameter.data.add_(0.1 * torch.randn_like(parameter))
-    return wrap(model, tiny_tokenize, None, TINY_PREPROCESS, name=f"tiny-{seed}", pretrained=None)
+    return wrap(
+        model,
+        tiny_tokenize,
+        tiny_tokenizer_json(TINY_WORDS),
+        TINY_PREPROCESS,
+        name=f"tiny-{seed}",
+        pretrained=None,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -141,10 +164,10 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny: Backbone) -> Run:
 
 @pytest.fixture(scope="session")
 def tiny_source(tiny_run: Run, tiny: Backbone) -> ExportSource:
-    """What the tiny run's bundle is made of, with a text encoder (its tokenizer is never read)."""
+    """What the tiny run's bundle is made of."""
     from rmatk.deploy import export_source
 
-    return export_source(tiny_run, dataclasses.replace(tiny, tokenizer_json="{}"), golden=8)
+    return export_source(tiny_run, tiny, golden=8)
 
 
 @pytest.fixture(scope="session")

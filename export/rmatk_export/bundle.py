@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
+from tokenizers import Tokenizer
 
 from rmatk_export.checks import checked
 from rmatk_export.fold import fold
@@ -52,8 +53,8 @@ class ExportSource:
 
     ``image``, ``text``: the towers with their adapters; ``class_tokens`` (C, T, L) int64: every class'
     prompt under each of T templates, from which ``classes`` were embedded by PyTorch; ``tokenizer``: the
-    Hugging Face tokenizers JSON that gives those ids, or None (the bundle then carries no text encoder);
-    ``golden`` with PyTorch's embeddings; ``ship_golden``: whether its pictures travel in the bundle.
+    Hugging Face tokenizers JSON that gives those ids; ``golden`` with PyTorch's embeddings; ``ship_golden``:
+    whether its pictures travel in the bundle.
     """
 
     image: Tower[ImageStem]
@@ -62,7 +63,7 @@ class ExportSource:
     classes: ClassMatrix
     class_tokens: npt.NDArray[np.int64]
     templates: tuple[str, ...]
-    tokenizer: str | None
+    tokenizer: str
     decision: Decision
     model: ModelInfo
     golden: GoldenSet
@@ -92,10 +93,9 @@ def write_bundle(source: ExportSource, out: Path) -> ExportReport:
     with replacing_folder(out, marker=MANIFEST) as folder:
         image = fold(source.image)
         _write_graph(folder / IMAGE_FILE, checked(image_graph(image), image))
-        if source.tokenizer is not None:
-            text = fold(source.text)
-            _write_graph(folder / TEXT_FILE, checked(text_graph(text), text))
-            write_atomic(folder / TOKENIZER_FILE, source.tokenizer.encode())
+        text = fold(source.text)
+        _write_graph(folder / TEXT_FILE, checked(text_graph(text), text))
+        write_atomic(folder / TOKENIZER_FILE, source.tokenizer.encode())
         write_atomic(folder / CLASSES_FILE, encode_classes(source.classes))
         write_atomic(folder / GOLDEN_FILE, encode_golden(source.golden))
         write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
@@ -117,10 +117,6 @@ def _manifest(source: ExportSource, folder: Path) -> Manifest:
         for path in sorted(folder.iterdir())
         if path.name != MANIFEST
     }
-    text = None
-    if source.tokenizer is not None:
-        context = len(source.text.stem.positions)
-        text = TextEncoder(file=TEXT_FILE, tokenizer=TOKENIZER_FILE, context_length=context)
     golden = None
     if GOLDEN_FILE in files:
         golden = Golden(file=GOLDEN_FILE, images=len(source.golden.images), source="photos")
@@ -128,7 +124,9 @@ def _manifest(source: ExportSource, folder: Path) -> Manifest:
         model=source.model,
         preprocess=source.preprocess,
         graphs=(Graph(precision="fp32", file=IMAGE_FILE, opset=OPSET),),
-        text=text,
+        text=TextEncoder(
+            file=TEXT_FILE, tokenizer=TOKENIZER_FILE, context_length=len(source.text.stem.positions)
+        ),
         labels=Labels(file=CLASSES_FILE, templates=source.templates),
         decision=source.decision,
         golden=golden,
@@ -151,8 +149,7 @@ def _gate(
     stages = [_check_fold(source, image)]
     with OnnxRuntimeBackend(bundle.file(IMAGE_FILE)) as backend:
         stages += check_golden(bundle, backend, "fp32")
-    if source.tokenizer is not None:
-        stages.append(_check_text(bundle, source))
+    stages += [_check_tokenizer(bundle, source), _check_text(bundle, source)]
     for stage in stages:
         if not stage:
             raise ParityError(
@@ -174,6 +171,22 @@ def _check_fold(source: ExportSource, image: FoldedTower[ImageStem]) -> StageRes
         decision=source.decision,
         tolerance=TOLERANCES["fp32"],
         names=golden.names,
+    )
+
+
+def _check_tokenizer(bundle: Bundle, source: ExportSource) -> StageResult:
+    """The exported tokenizer must give the ids that the class matrix was embedded from."""
+    tokenizer = Tokenizer.from_file(str(bundle.file(TOKENIZER_FILE)))
+    prompts = [t.replace("{}", name) for name in source.classes.names for t in source.templates]
+    ids = source.class_tokens.reshape(len(prompts), -1)
+    wrong = [
+        prompt
+        for prompt, expected, found in zip(prompts, ids, tokenizer.encode_batch(prompts), strict=True)
+        if np.trim_zeros(np.array(found.ids), "b").tolist() != np.trim_zeros(expected, "b").tolist()
+    ]
+    reason = f"gives other ids for {len(wrong)} prompts, first {wrong[0]!r}" if wrong else None
+    return StageResult(
+        stage="tokenizer", images=len(prompts), passed=not wrong, reason=reason, tolerance=None
     )
 
 

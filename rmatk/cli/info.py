@@ -40,7 +40,7 @@ def _show_bundle(path: Path, as_json: bool) -> None:
         ("classes", f"{len(names)}: {', '.join(names)}"),
         ("prompts", " | ".join(manifest.labels.templates)),
         ("image graphs", ", ".join(f"{graph.precision} ({graph.file})" for graph in manifest.graphs)),
-        ("text encoder", "none" if manifest.text is None else manifest.text.file),
+        ("text encoder", f"{manifest.text.file}, {manifest.text.context_length} tokens"),
         ("input", f"{spec.width}x{spec.height}, {spec.resize_mode}, {spec.interpolation}"),
         ("logit scale", f"{decision.logit_scale:.4g}, temperature {decision.temperature:.4g}"),
         ("reject below", "never" if threshold is None else f"{threshold:.3f}"),

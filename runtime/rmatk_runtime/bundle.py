@@ -101,8 +101,7 @@ def _verify(root: Path, name: str, entry: FileEntry) -> None:
 
 def _named_files(manifest: Manifest) -> list[str]:
     names = [graph.file for graph in manifest.graphs] + [manifest.labels.file]
-    if manifest.text is not None:
-        names += [manifest.text.file, manifest.text.tokenizer]
+    names += [manifest.text.file, manifest.text.tokenizer]
     if manifest.golden is not None:
         names.append(manifest.golden.file)
     return names

@@ -110,7 +110,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     model: ModelInfo
     preprocess: PreprocessSpec
     graphs: tuple[Graph, ...]
-    text: TextEncoder | None
+    text: TextEncoder
     labels: Labels
     decision: Decision
     golden: Golden | None

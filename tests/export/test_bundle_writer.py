@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,8 @@ def refused(source, folder: Path, error: type[Exception], match: str) -> None:
 def test_a_sound_bundle_reports_every_stage(tiny_source, tmp_path: Path):
     report = write_bundle(tiny_source, tmp_path / "bundle")
     stages = [stage.stage for stage in report.stages]
-    assert stages == ["torch folded", "preprocessing", "onnxruntime cpu fp32", "text encoder fp32"]
+    engine = ["preprocessing", "onnxruntime cpu fp32"]
+    assert stages == ["torch folded", *engine, "tokenizer", "text encoder fp32"]
     assert all(report.stages)
     assert set(report.sizes) == {path.name for path in (tmp_path / "bundle").iterdir()}
     manifest = Bundle.open(tmp_path / "bundle").manifest
@@ -67,6 +69,16 @@ def test_a_graph_that_differs_from_the_arrays_is_found(tiny_source, tmp_path: Pa
 
     monkeypatch.setattr(bundle, "image_graph", shifted)
     refused(tiny_source, tmp_path, ParityError, "'onnxruntime cpu fp32'")
+
+
+def test_a_tokenizer_that_gives_other_ids_is_found(tiny_source, tmp_path: Path):
+    tokenizer = json.loads(tiny_source.tokenizer)
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["blue"], vocabulary["red"] = vocabulary["red"], vocabulary["blue"]
+    wrong = dataclasses.replace(tiny_source, tokenizer=json.dumps(tokenizer))
+    refused(
+        wrong, tmp_path, ParityError, "'tokenizer' gives other ids for 2 prompts, first 'a photo of a blue"
+    )
 
 
 def test_weights_that_are_not_finite_are_refused(tiny_source, tmp_path: Path):
