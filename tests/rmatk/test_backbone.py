@@ -23,6 +23,13 @@ def test_the_digest_tells_weights_apart_and_nothing_else(tiny_clip):
     assert weights_digest(changed.model) != changed.digest
 
 
+def test_the_digest_covers_names_and_shapes():
+    def digest(name, *shape):
+        return weights_digest(torch.nn.ParameterDict({name: torch.zeros(shape)}))
+
+    assert len({digest("a", 2, 3), digest("b", 2, 3), digest("a", 3, 2)}) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "pretrained", "message"),
     [

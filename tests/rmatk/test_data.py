@@ -58,6 +58,8 @@ def test_shots_are_drawn_again_alike_and_validation_from_the_rest(photos):
     first, again, other = few_shot(dataset, 3, 1), few_shot(dataset, 3, 1), few_shot(dataset, 3, 2)
     assert first == again
     assert first.train != other.train
+    names = [tuple(file.name for file in files) for files in first.train.files]
+    assert len(set(names)) > 1, "each class has a draw of its own"
     for train, validation in zip(first.train.files, first.validation.files, strict=True):
         assert len(train) == len(validation) == 3
         assert not set(train) & set(validation)
