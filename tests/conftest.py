@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,13 @@ TINY_CONTEXT = 16
 TINY_VOCABULARY = 64
 TINY_WORDS = "a photo of blue dot. green check. red stripe."
 TINY_PREPROCESS = PreprocessSpec(32, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start import the checkout as the tests themselves do."""
+    root = Path(__file__).parents[1]
+    rooms = [str(root), str(root / "export"), str(root / "runtime")]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*rooms, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @pytest.fixture(scope="session")
