@@ -23,10 +23,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Training photos per class."""
     seed: int = 1
     """The one source of every random draw: shots, initial weights, order of batches."""
-    epochs: int = 50
+    epochs: int = 40
     batch: int = 16
     """Photos per step."""
-    lr: float = 1e-3
+    lr: float = 3e-3
     """Peak learning rate; falls to zero along a cosine."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     weight_decay: float = 5e-4
@@ -44,9 +44,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Weight of the image tower's reconstruction loss."""
     l2: float = 1.0
     """Weight of the text tower's reconstruction loss."""
-    l3: float = 0.1
+    l3: float = 0.02
     """Weight of the image features' consistency loss."""
-    l4: float = 0.1
+    l4: float = 0.02
     """Weight of the class embeddings' consistency loss."""
     templates: tuple[str, ...] = ("a photo of a {}.",)
     """Prompts; a class's embedding is the mean over them."""

@@ -25,9 +25,9 @@ def train(
     pretrained: Annotated[str | None, typer.Option(help="open_clip tag, or a local file of weights.")] = None,
     shots: Annotated[int, typer.Option(help="Training photos per class.")] = 16,
     seed: Annotated[int, typer.Option(help="The one source of every random draw.")] = 1,
-    epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = 50,
+    epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = 40,
     batch: Annotated[int, typer.Option(help="Photos per step.")] = 16,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
     weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 5e-4,
     momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.9,
@@ -41,8 +41,8 @@ def train(
     ] = None,
     l1: Annotated[float, typer.Option(help="Weight of the image reconstruction loss.")] = 1.0,
     l2: Annotated[float, typer.Option(help="Weight of the text reconstruction loss.")] = 1.0,
-    l3: Annotated[float, typer.Option(help="Weight of the image consistency loss.")] = 0.1,
-    l4: Annotated[float, typer.Option(help="Weight of the text consistency loss.")] = 0.1,
+    l3: Annotated[float, typer.Option(help="Weight of the image consistency loss.")] = 0.02,
+    l4: Annotated[float, typer.Option(help="Weight of the text consistency loss.")] = 0.02,
     template: Annotated[
         list[str] | None,
         typer.Option(
