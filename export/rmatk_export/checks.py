@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from rmatk_export.graph import IR_VERSION, OPSET
-from rmatk_export.weights import FoldedBlock, FoldedTower, ImageStem, TextStem
+from rmatk_export.weights import AttentionPool, FoldedBlock, FoldedTower, ImageStem, Norm, TextStem, walk
 from rmatk_runtime.errors import ExportError
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -26,8 +26,8 @@ def checked(model: onnx.ModelProto, tower: FoldedTower[ImageStem] | FoldedTower[
         raise ExportError(f"the graph {model.graph.name} is not valid ONNX: {error}") from error
     _check_versions(model)
     _check_types(model)
-    _check_norms(model, 2 * len(tower.blocks) + 1 + (getattr(tower.stem, "norm", None) is not None))
-    _check_attention(model, tower.blocks)
+    _check_norms(model, sum(isinstance(part, Norm) for part in walk(tower)))
+    _check_attention(model, tower.blocks, pooling=isinstance(tower.head.pool, AttentionPool))
     return model
 
 
@@ -58,14 +58,14 @@ def _check_norms(model: onnx.ModelProto, expected: int) -> None:
         )
 
 
-def _check_attention(model: onnx.ModelProto, blocks: tuple[FoldedBlock, ...]) -> None:
+def _check_attention(model: onnx.ModelProto, blocks: tuple[FoldedBlock, ...], *, pooling: bool) -> None:
     """The whole scale on q, none on k or the scores (TensorRT #4328, #4333: both scaled goes wrong)."""
     made_by = {output: node for node in model.graph.node for output in node.output}
     weights = {weight.name: weight for weight in model.graph.initializer}
     softmaxes = [node for node in model.graph.node if node.op_type == "Softmax"]
-    if len(softmaxes) != len(blocks):
+    if len(softmaxes) != len(blocks) + pooling:
         raise ExportError(f"{model.graph.name}: {len(softmaxes)} Softmax nodes for {len(blocks)} blocks")
-    for block, softmax in zip(blocks, softmaxes, strict=True):
+    for block, softmax in zip(blocks, softmaxes, strict=False):
         scores = made_by[softmax.input[0]]
         if scores.op_type == "Add":
             scores = made_by[scores.input[0]]
@@ -78,7 +78,7 @@ def _check_attention(model: onnx.ModelProto, blocks: tuple[FoldedBlock, ...]) ->
         scale = None
         if query.op_type == "Mul" and query.input[1] in weights:
             scale = float(numpy_helper.to_array(weights[query.input[1]]))
-        if scale is None or abs(scale - wanted) > 1e-6 * wanted or key.op_type != "Split":
+        if scale is None or abs(scale - wanted) > 1e-6 * wanted or key.op_type == "Mul":
             raise ExportError(
                 f"{scores.name}: expected q scaled by {wanted:.6g} and k not at all, found "
                 f"q by {scale} and k from {key.op_type}"

@@ -82,6 +82,9 @@ def _fold_block(block: Block) -> FoldedBlock:
         heads=block.heads,
         activation=block.activation,
         rank=rank,
+        q_norm=block.q_norm,
+        k_norm=block.k_norm,
+        rotation=block.rotation,
     )
 
 

@@ -1,13 +1,14 @@
 """A transformer tower as plain arrays: what is read from PyTorch once, folded, and written as a graph.
 
 Everything behind this module (fold, graph, checks) works on these frozen dataclasses and never sees a
-``torch.nn.Module`` again; a new kind of backbone needs one more reader (``open_clip.py``) and nothing else.
+``torch.nn.Module`` again; a new kind of backbone needs one more reader (``open_clip.py``, ``timm.py``) and
+nothing else.
 Matrices are in ``x @ W`` orientation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-Activation = Literal["gelu", "quick_gelu"]
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 T = TypeVar("T")
 
 
@@ -37,6 +38,17 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Rotation:
+    """Rotary position embedding: x * cos + [-x2, x1] * sin, x1 and x2 the halves of a head's width.
+
+    ``cos`` and ``sin`` (L, head width); rows of tokens without a place (the class token) are 1 and 0.
+    """
+
+    cos: Array
+    sin: Array
+
+
+@dataclass(frozen=True)
 class Adapter:
     """The adaptation branch of one block: ``scale * (GELU(u @ down) @ up)``, u = LN1(x).
 
@@ -53,7 +65,8 @@ class Block:
     """A pre-norm residual attention block, with or without an adapter beside it.
 
     ``qkv`` (D, 3D), ``attention_out`` (D, D), ``mlp_in`` (D, M), ``mlp_out`` (M, D); ``scale_1`` and
-    ``scale_2`` (D,): LayerScale of the two residual branches, or None.
+    ``scale_2`` (D,): LayerScale of the two residual branches, or None; ``q_norm``, ``k_norm``: LayerNorm over
+    each head's width, or None; ``rotation``: of q and k, or None.
     """
 
     norm_1: Norm
@@ -66,6 +79,9 @@ class Block:
     activation: Activation
     scale_1: Array | None = None
     scale_2: Array | None = None
+    q_norm: Norm | None = None
+    k_norm: Norm | None = None
+    rotation: Rotation | None = None
     adapter: Adapter | None = None
 
 
@@ -87,6 +103,9 @@ class FoldedBlock:
     heads: int
     activation: Activation
     rank: int
+    q_norm: Norm | None = None
+    k_norm: Norm | None = None
+    rotation: Rotation | None = None
 
     @property
     def width(self) -> int:
@@ -97,11 +116,12 @@ class FoldedBlock:
 @dataclass(frozen=True)
 class ImageStem:
     """Pixels to tokens: ``patch`` (D, 3, p, p) convolution kernel, stride p; ``patch_bias`` (D,) or None;
-    ``class_token`` (D,); ``positions`` (L, D); ``norm`` before the blocks, or None; image size (H, W)."""
+    ``class_token`` (D,) or None; ``positions`` (L, D); ``norm`` before the blocks, or None; ``image_size``
+    (H, W) pixels."""
 
     patch: Array
     patch_bias: Array | None
-    class_token: Array
+    class_token: Array | None
     positions: Array
     norm: Norm | None
     image_size: tuple[int, int]
@@ -110,22 +130,43 @@ class ImageStem:
 @dataclass(frozen=True)
 class TextStem:
     """Token ids to tokens: ``tokens`` (V, D) embedding table, ``positions`` (L, D), ``end_id``: the id whose
-    first occurrence is read out; None takes the position of the largest id (CLIP's convention)."""
+    first occurrence is read out; None takes the position of the largest id (CLIP's convention). ``causal``:
+    whether a token sees only those before it; if not, the padding matters and L is fixed."""
 
     tokens: Array
     positions: Array
     end_id: int | None
+    causal: bool = True
+
+
+@dataclass(frozen=True)
+class AttentionPool:
+    """Pooling by one learnt query: attention over all tokens, then y + MLP(norm(y)).
+
+    ``query`` (heads, head width), already normalised and times the whole scale: it is a constant. ``kv``
+    (D, 2D); ``k_norm`` over each head's width, or None; ``out`` (D, D); ``mlp_in``, ``mlp_out``.
+    """
+
+    query: Array
+    kv: Linear
+    k_norm: Norm | None
+    out: Linear
+    norm: Norm
+    mlp_in: Linear
+    mlp_out: Linear
+    activation: Activation
 
 
 @dataclass(frozen=True)
 class Head:
-    """Tokens to one embedding: pool (class token, mean of the patches, or end of text), norm, projection.
+    """Tokens to one embedding: pool, norm, projection; the result is scaled to unit length.
 
-    ``norm_first``: the norm is applied to every token before pooling (it matters for the mean only).
-    ``projection`` (D, E) and ``projection_bias`` (E,) or None. The result is scaled to unit length.
+    ``pool``: ``class`` token, ``mean`` of the patches, ``end`` of text, ``last`` token, or an
+    :class:`AttentionPool`. ``norm_first``: the norm is applied to every token before pooling, which matters
+    for the mean and for attention. ``projection`` (D, E) and ``projection_bias`` (E,) or None.
     """
 
-    pool: Literal["class", "mean", "end"]
+    pool: Literal["class", "mean", "end", "last"] | AttentionPool
     norm: Norm
     norm_first: bool
     projection: Array | None
@@ -169,14 +210,19 @@ def map_arrays(value: T, change: Callable[[Array], Array]) -> T:
     return result
 
 
+def walk(value: Any) -> Iterator[Any]:
+    """Every dataclass and array in a dataclass tree, the root first."""
+    if isinstance(value, tuple):
+        for part in value:
+            yield from walk(part)
+    elif isinstance(value, np.ndarray):
+        yield value
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield value
+        for field in fields(value):
+            yield from walk(getattr(value, field.name))
+
+
 def count_parameters(value: Any) -> int:
     """How many numbers a dataclass tree holds."""
-    total = 0
-
-    def count(array: Array) -> Array:
-        nonlocal total
-        total += array.size
-        return array
-
-    map_arrays(value, count)
-    return total
+    return sum(part.size for part in walk(value) if isinstance(part, np.ndarray))
