@@ -7,19 +7,16 @@ which photos of this one are drawn. All decoding goes through the one preprocess
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rmatk_runtime.errors import DataError
+from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.preprocess import Float32, PreprocessSpec, load_image, preprocess
+from rmatk_runtime.sources.images import IMAGE_SUFFIXES, list_images, natural_key
 
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
 LAYOUT_HINT = "put the photos of each class into a subfolder named after it: DATA/<class name>/*.jpg"
 MOST_VALIDATION_SHOTS = 4
 _LISTED = 20
@@ -60,7 +57,10 @@ def read_folder(root: Path) -> Dataset:
     """
     if not root.is_dir():
         raise DataError(f"expected a folder of photos, found nothing at {root}", LAYOUT_HINT)
-    folders = sorted((f for f in root.iterdir() if f.is_dir() and f.name[0] != "."), key=_natural)
+    folders = sorted(
+        (f for f in root.iterdir() if f.is_dir() and f.name[0] != "."),
+        key=lambda folder: natural_key(folder.name),
+    )
     if not folders:
         raise DataError(f"expected one subfolder per class, found none in {root}", LAYOUT_HINT)
     files = tuple(_images(folder) for folder in folders)
@@ -137,15 +137,11 @@ def image_batches(files: Sequence[Path], spec: PreprocessSpec, batch: int) -> It
 
 
 def _images(folder: Path) -> tuple[Path, ...]:
-    """Image files below a class folder; other files are nobody's photos and are left alone."""
-    found = (f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    return tuple(sorted(found, key=_natural))
-
-
-def _natural(path: Path) -> tuple[list[str | int], str]:
-    """Sort key that puts ``class_2`` before ``class_10``."""
-    parts = re.split(r"(\d+)", path.as_posix().lower())
-    return [int(part) if part.isdecimal() else part for part in parts], path.as_posix()
+    """Image files below a class folder, as the runtime lists them; an empty folder gives none."""
+    try:
+        return tuple(list_images(folder))
+    except SourceError:
+        return ()
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:

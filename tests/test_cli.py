@@ -145,6 +145,17 @@ def test_failed_parity_is_3(rmatk, tiny_bundle: Path, monkeypatch: pytest.Monkey
     assert "parity fails at the stage 'onnxruntime cpu fp32'" in err
 
 
+@pytest.mark.parametrize(("module", "extra"), [("torch", "train"), ("open_clip", "train")])
+def test_a_missing_extra_is_named(rmatk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module, extra):
+    for name in [name for name in sys.modules if name.split(".")[0] in (module, "rmatk")]:
+        if name != "rmatk.cli" and not name.startswith("rmatk.cli"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    photos = folder(tmp_path / "photos", {"a": 2, "b": 2})
+    code, _, err = rmatk("train", photos, "-o", tmp_path / "run", "--shots", 2)
+    assert code == 1 and f"{module} is not installed" in err and f"'rmatk[{extra}]'" in err
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     from rmatk_runtime.errors import BundleError
 

@@ -7,12 +7,12 @@ codes (0 ok, 1 a named error, 2 usage, 3 parity failed, 130 interrupted); ``--de
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from rmatk_runtime import __version__
-from rmatk_runtime.errors import RmatkError
+from rmatk_runtime.errors import MissingExtraError, RmatkError
 
 app = typer.Typer(
     name="rmatk",
@@ -52,7 +52,28 @@ def main() -> None:
     except RmatkError as error:
         if debug:
             raise
-        typer.echo(f"error: {error.message}", err=True)
-        if error.hint:
-            typer.echo(f" hint: {error.hint}", err=True)
-        sys.exit(error.exit_code)
+        _leave(error)
+    except ModuleNotFoundError as error:
+        missing = _missing_extra(error)
+        if debug or missing is None:
+            raise
+        _leave(missing)
+
+
+def _leave(error: RmatkError) -> NoReturn:
+    """Print an error and what to do about it, and leave with its exit code."""
+    typer.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        typer.echo(f" hint: {error.hint}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """The extra that a module belongs to: ``rmatk train`` on a device's install, for example."""
+    from rmatk_runtime.probes.packages import EXTRAS
+
+    module = (error.name or "").split(".")[0]
+    for extra, packages in EXTRAS.items():
+        if module in {name.split(".")[0] for name in packages.values()}:
+            return MissingExtraError(module, extra)
+    return None
