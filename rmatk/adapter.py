@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmatk.losses import reconstruction_error
-from rmatk.towers import Tower, run_block
+from rmatk.towers import Tower
 
 
 class DualBranchAdapter(nn.Module):
@@ -77,7 +77,7 @@ class AdaptedTower(nn.Module):
         mask = self.tower.mask(x.shape[1])
         block: Any
         for block in self.tower.blocks[: self.first]:
-            x = run_block(block, x, block.ln_1(x), mask)
+            x = block(x, block.norm(x), mask)
         return x, lengths
 
     @torch.no_grad()
@@ -86,7 +86,7 @@ class AdaptedTower(nn.Module):
         mask = self.tower.mask(x.shape[1])
         block: Any
         for block in self.tower.blocks[self.first :]:
-            x = run_block(block, x, block.ln_1(x), mask)
+            x = block(x, block.norm(x), mask)
         return self.tower.head(x, lengths)
 
     def adapted(self, x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -103,8 +103,8 @@ class AdaptedTower(nn.Module):
         for index, module in self.blocks.items():
             block: Any = self.tower.blocks[int(index)]
             adapter = cast(DualBranchAdapter, module)
-            u = block.ln_1(x)
-            x = run_block(block, x, u, mask) + self.scale * adapter.adapt(u)
+            u = block.norm(x)
+            x = block(x, u, mask) + self.scale * adapter.adapt(u)
             if errors is not None:  # local: neither the input nor the target passes a gradient on
                 target = u.detach()
                 errors.append(reconstruction_error(adapter.reconstruct(target), target, lengths))

@@ -19,13 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from rmatk.torchvision_ops import import_torchvision
-from rmatk_runtime.errors import BackboneError, MissingExtraError
+from rmatk_export.open_clip import read_image_tower, read_text_tower
+from rmatk_runtime.errors import BackboneError, ExportError, MissingExtraError
 from rmatk_runtime.preprocess import PreprocessSpec
 
 MICRO = "rmatk-micro"
 SUPPORTED = (
     "models of open_clip's residual attention blocks work: rmatk-micro, ViT-B-32, ViT-B-16, ViT-L-14, "
-    "ViT-H-14 and their -quickgelu variants (OpenAI, LAION, DataComp, MetaCLIP and DFN weights)"
+    "ViT-H-14 and their -quickgelu variants (OpenAI, LAION, DataComp, MetaCLIP and DFN weights); so do those "
+    "of timm's vision transformers: ViT-B-16-SigLIP, ViT-B-16-SigLIP2, ViT-SO400M-14-SigLIP, PE-Core-B-16"
 )
 OFFLINE_HINT = (
     "connect once so that the weights are cached and then set HF_HUB_OFFLINE=1, or give a local .safetensors,"
@@ -109,7 +111,7 @@ def load_backbone(name: str, pretrained: str | None = None, device: str = "cpu")
         model,
         open_clip.get_tokenizer(name),
         None,
-        preprocess_spec(model.visual.preprocess_cfg),
+        PreprocessSpec.from_open_clip(model.visual.preprocess_cfg),
         name=name,
         pretrained=pretrained,
     )
@@ -143,21 +145,6 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def preprocess_spec(cfg: dict[str, Any]) -> PreprocessSpec:
-    """open_clip's ``PreprocessCfg``, as a dictionary, as the toolkit's own description."""
-    size = cfg["size"]
-    height, width = (size, size) if isinstance(size, int) else size
-    return PreprocessSpec(
-        height=height,
-        width=width,
-        mean=tuple(cfg["mean"]),
-        std=tuple(cfg["std"]),
-        interpolation=cfg["interpolation"],
-        resize_mode=cfg["resize_mode"],
-        fill_color=cfg["fill_color"],
-    )
-
-
 def _load_micro(pretrained: str | None, device: str) -> Backbone:
     if pretrained is not None:
         raise BackboneError(
@@ -174,7 +161,7 @@ def _load_micro(pretrained: str | None, device: str) -> Backbone:
         model,
         micro.tokenize,
         micro.tokenizer().to_str(),
-        preprocess_spec(micro.config()["preprocess_cfg"]),
+        PreprocessSpec.from_open_clip(micro.config()["preprocess_cfg"]),
         name=MICRO,
         pretrained=None,
     )
@@ -213,8 +200,8 @@ def _check_pretrained(name: str, pretrained: str | None, tags: list[str]) -> Non
 def _check_config(name: str, config: dict[str, Any]) -> None:
     """Refuse by name, before any download, models whose towers could not be adapted."""
     vision, text = config["vision_cfg"], config["text_cfg"]
-    if "timm_model_name" in vision:
-        raise _unsupported(name, f"a timm image tower ({vision['timm_model_name']})")
+    if not vision.get("timm_model_name", "vit_").startswith("vit_"):
+        raise _unsupported(name, f"a timm image tower that is no transformer ({vision['timm_model_name']})")
     if isinstance(vision.get("layers"), list):
         raise _unsupported(name, "a ResNet image tower")
     if "hf_model_name" in text:
@@ -222,24 +209,13 @@ def _check_config(name: str, config: dict[str, Any]) -> None:
 
 
 def _check_towers(name: str, model: Any) -> None:
-    """Refuse towers that the adapter, the two-part run or the fold would not fit."""
-    open_clip = _open_clip()
-    visual = model.visual
-    if not isinstance(visual, open_clip.transformer.VisionTransformer):
-        raise _unsupported(name, f"a {type(visual).__name__} image tower")
-    if visual.attn_pool is not None or visual.pool_type not in ("tok", "avg"):
-        raise _unsupported(name, "an image tower with attention pooling")
-    text = getattr(model, "text", model)
-    if not hasattr(text, "transformer") or not hasattr(text, "token_embedding"):
-        raise _unsupported(name, f"a {type(text).__name__} text tower")
-    pool, _ = _text_pooling(model)
-    if text.attn_mask is None or pool not in ("argmax", "eos") or getattr(text, "cls_emb", None) is not None:
-        raise _unsupported(
-            name, f"a text tower that is not causal with end-of-text read-out (pooling {pool})"
-        )
-    for block in (*visual.transformer.resblocks, *text.transformer.resblocks):
-        if type(block) is not open_clip.transformer.ResidualAttentionBlock:
-            raise _unsupported(name, f"blocks of type {type(block).__name__}")
+    """Refuse what could never be exported: the export's readers are the one list of what works."""
+    try:
+        read_image_tower(model)
+        read_text_tower(model)
+    except (ExportError, AttributeError) as error:
+        reason = error.message if isinstance(error, ExportError) else f"it is no CLIP ({error})"
+        raise BackboneError(f"{name} cannot be adapted: {reason}", SUPPORTED) from error
 
 
 def _text_pooling(model: Any) -> tuple[str, int]:

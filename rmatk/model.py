@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rmatk.adapter import AdaptedTower, DualBranchAdapter, adapter_params
 from rmatk.backbone import Backbone
 from rmatk.config import TrainConfig, default_blocks
-from rmatk.towers import ImageTower, TextTower
+from rmatk.towers import TextTower, image_tower
 from rmatk_runtime.errors import BackboneError, RunError
 
 TowerName = Literal["image", "text"]
@@ -36,7 +36,7 @@ class AdaptedClip(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.logit_scale = backbone.logit_scale
-        image = ImageTower(backbone.model.visual)
+        image = image_tower(backbone.model.visual)
         text = TextTower(backbone.text, backbone.eos_id)
         self.image = AdaptedTower(
             image,

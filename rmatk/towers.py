@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rmatk.blocks import OpenClipBlock, TimmBlock
+
 
 class Tower(Protocol):
     """What image and text tower have in common; ``lengths`` is None where every token is real (images)."""
@@ -33,13 +35,18 @@ class Tower(Protocol):
         """What the last block gives (N, L, D) -> features (N, De), unit length."""
 
 
+def image_tower(visual: Any) -> ImageTower | TimmImageTower:
+    """The tower of a CLIP's ``visual``, whichever library it is made of."""
+    return TimmImageTower(visual) if hasattr(visual, "trunk") else ImageTower(visual)
+
+
 class ImageTower(nn.Module):
     """An open_clip ``VisionTransformer`` as embed / blocks / head."""
 
     def __init__(self, visual: Any) -> None:
         super().__init__()
         self.visual: Any = visual
-        self.blocks: nn.ModuleList = visual.transformer.resblocks
+        self.blocks = nn.ModuleList(OpenClipBlock(block) for block in visual.transformer.resblocks)
         self.width: int = visual.conv1.out_channels
 
     def embed(self, inputs: Tensor) -> tuple[Tensor, None]:
@@ -60,24 +67,53 @@ class ImageTower(nn.Module):
         return F.normalize(pooled @ v.proj, dim=-1)
 
 
+class TimmImageTower(nn.Module):
+    """An open_clip ``TimmModel`` (SigLIP, PE ...) as embed / blocks / head."""
+
+    def __init__(self, visual: Any) -> None:
+        super().__init__()
+        self.visual: Any = visual
+        trunk = visual.trunk
+        rope = getattr(trunk, "rope", None)
+        table = None if rope is None else rope.get_embed().detach()
+        self.blocks = nn.ModuleList(TimmBlock(block, table) for block in trunk.blocks)
+        self.width: int = trunk.embed_dim
+
+    def embed(self, inputs: Tensor) -> tuple[Tensor, None]:
+        """Images (N, 3, H, W) float32 normalised -> tokens (N, L, D)."""
+        trunk = self.visual.trunk
+        x = trunk._pos_embed(trunk.patch_embed(inputs))
+        x = x[0] if isinstance(x, tuple) else x  # Eva returns its rotary table beside the tokens
+        return trunk.norm_pre(x), None
+
+    def mask(self, length: int) -> None:
+        """Image tokens all see each other."""
+
+    def head(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """Tokens (N, L, D) -> image features (N, De), unit length."""
+        trunk = self.visual.trunk
+        return F.normalize(self.visual.head(trunk.forward_head(trunk.norm(x))), dim=-1)
+
+
 class TextTower(nn.Module):
-    """A causal open_clip text transformer as embed / blocks / head.
+    """An open_clip text transformer as embed / blocks / head.
 
     ``text`` is an open_clip ``CLIP``, on which the text modules lie directly, or the ``TextTransformer`` of a
     ``CustomTextCLIP``. ``eos_id``: the end-of-text token where it is told by its number; None where it
-    is the highest number of each prompt (OpenAI's vocabulary).
+    is the highest number of each prompt (OpenAI's vocabulary). A tower that is not causal (SigLIP) sees its
+    padding and reads out at the last token: nothing is cut, and every token counts as real.
     """
 
     def __init__(self, text: Any, eos_id: int | None) -> None:
         super().__init__()
         self.token_embedding: nn.Module = text.token_embedding
         self.positional_embedding: nn.Parameter = text.positional_embedding
-        self.blocks: nn.ModuleList = text.transformer.resblocks
+        self.blocks = nn.ModuleList(OpenClipBlock(block) for block in text.transformer.resblocks)
         self.ln_final: nn.Module = text.ln_final
         self.projection: nn.Module | nn.Parameter | None = text.text_projection
         self.width = int(self.positional_embedding.shape[1])
         self.eos_id = eos_id
-        self.attn_mask: Tensor
+        self.attn_mask: Tensor | None
         self.register_buffer("attn_mask", text.attn_mask, persistent=False)
 
     def lengths(self, tokens: Tensor) -> Tensor:
@@ -85,50 +121,27 @@ class TextTower(nn.Module):
         end = tokens if self.eos_id is None else (tokens == self.eos_id).int()
         return end.argmax(dim=-1) + 1
 
-    def embed(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (N, context) int64 -> (N, L, D) with L the longest prompt, and the prompts' lengths."""
+    def embed(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Tokens (N, context) int64 -> (N, L, D), and the prompts' lengths (N,) int64.
+
+        L is the longest prompt where the tower is causal; where it is not, L is the context and lengths None.
+        """
+        if self.attn_mask is None:
+            return self.token_embedding(inputs) + self.positional_embedding, None
         lengths = self.lengths(inputs)
         longest = int(lengths.max())
         return self.token_embedding(inputs[:, :longest]) + self.positional_embedding[:longest], lengths
 
-    def mask(self, length: int) -> Tensor:
-        """The causal mask (length, length): 0 where a token may look, -inf where not."""
-        return self.attn_mask[:length, :length]
+    def mask(self, length: int) -> Tensor | None:
+        """The causal mask (length, length): 0 where a token may look, -inf where not; None: everywhere."""
+        return None if self.attn_mask is None else self.attn_mask[:length, :length]
 
     def head(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        """Tokens (N, L, D) and lengths (N,) -> text features (N, De), unit length."""
-        assert lengths is not None
-        pooled = self.ln_final(x)[torch.arange(len(x), device=x.device), lengths - 1]
+        """Tokens (N, L, D) and lengths (N,) or None -> text features (N, De), unit length."""
+        x = self.ln_final(x)
+        pooled = x[:, -1] if lengths is None else x[torch.arange(len(x), device=x.device), lengths - 1]
         if isinstance(self.projection, nn.Module):
             pooled = self.projection(pooled)
         elif self.projection is not None:
             pooled = pooled @ self.projection
         return F.normalize(pooled, dim=-1)
-
-
-def run_block(block: Any, x: Tensor, u: Tensor, mask: Tensor | None) -> Tensor:
-    """One open_clip ``ResidualAttentionBlock``, given what its first LayerNorm has already made of ``x``.
-
-    Written out rather than called, for two reasons: the adapter reads ``u`` too, and torch's
-    ``MultiheadAttention`` takes different kernels with and without gradients, whose rounding differs: an
-    untrained adapter would not be exactly CLIP.
-
-    Args:
-        block: the block, frozen.
-        x: (N, L, D) what the block reads.
-        u: (N, L, D) ``block.ln_1(x)``.
-        mask: additive attention mask (L, L), or None.
-
-    Returns:
-        (N, L, D) what the block gives.
-    """
-    attention: nn.MultiheadAttention = block.attn
-    n, length, width = u.shape
-    heads = attention.num_heads
-    qkv = F.linear(u, attention.in_proj_weight, attention.in_proj_bias)
-    q, k, v = qkv.view(n, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    mixed = attention.out_proj(mixed.transpose(1, 2).reshape(n, length, width))
-    x = x + block.ls_1(mixed)
-    out: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
-    return out

@@ -54,7 +54,7 @@ def activation(module: Any) -> Activation:
 def unsupported(what: str, module: Any) -> ExportError:
     """An error that names the module's class."""
     return ExportError(
-        f"cannot export the {what} {type(module).__name__}",
+        f"the {what} {type(module).__name__} is not covered",
         "towers of open_clip's residual attention blocks or of timm's vision transformers can be exported, "
         "for example ViT-B-16 or ViT-B-16-SigLIP2",
     )

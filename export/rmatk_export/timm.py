@@ -144,10 +144,10 @@ def _attention_pool(pool: Any) -> AttentionPool:
     if pool.latent_len != 1 or pool.pool != "token" or pool.pos_embed is not None or pool.mlp is None:
         raise unsupported("pooling", pool)
     latent = as_array(pool.latent)[0, 0]
-    query = latent
+    query = latent.astype(np.float64)
     if type(pool.q).__name__ != _IDENTITY:
         q = as_linear(pool.q)
-        query = latent @ q.weight + q.bias
+        query = query @ q.weight + q.bias
     query = query.reshape(pool.num_heads, -1)
     q_norm = _optional_norm(pool.q_norm)
     if q_norm is not None:

@@ -30,7 +30,7 @@ def clip_tokenizer_json(tokenizer: Any) -> str:
         ExportError: a tokenizer of another kind.
     """
     if type(tokenizer).__name__ != "SimpleTokenizer" or tokenizer.reduction_fn is not None:
-        raise ExportError(f"cannot export the tokenizer {type(tokenizer).__name__}", "only CLIP's own BPE")
+        raise ExportError(f"the tokenizer {type(tokenizer).__name__} is not covered", "only CLIP's own BPE")
     start, end = "<start_of_text>", "<end_of_text>"
     merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)
     fast = Tokenizer(BPE(vocab=dict(tokenizer.encoder), merges=merges, end_of_word_suffix="</w>"))

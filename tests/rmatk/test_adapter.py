@@ -55,7 +55,7 @@ def reference_tower(adapted, x, mask, real):
     """(what the last block gives, sum of reconstruction errors); ``real`` (N, L) marks real tokens."""
     error = 0.0
     for index, adapter in adapted.blocks.items():
-        block = adapted.tower.blocks[int(index)]
+        block = adapted.tower.blocks[int(index)].block
         u = layer_norm(x, block.ln_1)
         h = gelu(linear(u, adapter.down))
         adapt = linear(h, adapter.up)
@@ -130,7 +130,7 @@ def test_reconstruction_is_local(tiny):
         assert adapter.down.weight.grad.abs().max() > 0
     of_both = adapted.blocks["1"].down.weight.grad.clone()
     adapted.zero_grad()
-    adapter, block = adapted.blocks["1"], adapted.tower.blocks[1]
+    adapter, block = adapted.blocks["1"], adapted.tower.blocks[1].block
     u = block.ln_1(x)
     torch.nn.functional.mse_loss(adapter.reconstruct(u), u).backward()
     torch.testing.assert_close(adapter.down.weight.grad, of_both)

@@ -28,7 +28,7 @@ CONFIG = TrainConfig(
 def naive_tower(adapted, x, mask, real):
     """Every block as open_clip runs it, adapters beside the upper ones; features before the head."""
     error = 0.0
-    for index, block in enumerate(adapted.tower.blocks):
+    for index, block in enumerate(own.block for own in adapted.tower.blocks):
         out = block(x, attn_mask=mask)
         if str(index) in adapted.blocks:
             adapter = adapted.blocks[str(index)]
