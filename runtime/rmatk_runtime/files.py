@@ -51,6 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with naming_storage_errors(path):
             _flush(partial)
             partial.replace(path)
+            _flush(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -60,17 +61,13 @@ def replacing_folder(path: Path, *, marker: str) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; on success it takes ``path``'s place as a whole.
 
     An existing ``path`` is replaced only where it is empty or holds ``marker`` (a file every folder of this
-    kind has), so that ``-o`` pointed at someone's photographs never deletes them.
+    kind has), so that ``-o`` pointed at someone's photographs never deletes them. Between the two renames
+    of a replacement a power cut leaves the old folder, whole, as ``.NAME.old-*``.
 
     Raises:
         StorageError: ``path`` holds something else, the disk is full, no permission.
     """
-    if path.is_symlink() or path.is_file():
-        raise StorageError(f"{path} exists and is not a folder", "choose another place with -o")
-    if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
-        raise StorageError(
-            f"{path} exists and holds other files (no {marker} in it)", "choose another place with -o"
-        )
+    check_replaceable(path, marker=marker)
     token = secrets.token_hex(4)
     partial = path.with_name(f".{path.name}.partial-{token}")
     old = path.with_name(f".{path.name}.old-{token}")
@@ -79,9 +76,13 @@ def replacing_folder(path: Path, *, marker: str) -> Iterator[Path]:
             partial.mkdir(parents=True)
         yield partial
         with naming_storage_errors(path):
+            for file in sorted(partial.rglob("*"), reverse=True):
+                _flush(file)
+            _flush(partial)
             if path.exists():
                 path.replace(old)
             partial.replace(path)
+            _flush(path.parent)
     except BaseException:
         if old.exists() and not path.exists():
             old.replace(path)
@@ -89,6 +90,20 @@ def replacing_folder(path: Path, *, marker: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def check_replaceable(path: Path, *, marker: str) -> None:
+    """Refuse a target that :func:`replacing_folder` would refuse, before any work is done for it.
+
+    Raises:
+        StorageError: ``path`` holds something else.
+    """
+    if path.is_symlink() or path.is_file():
+        raise StorageError(f"{path} exists and is not a folder", "choose another place with -o")
+    if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
+        raise StorageError(
+            f"{path} exists and holds other files (no {marker} in it)", "choose another place with -o"
+        )
 
 
 def inside(root: Path, name: str) -> Path:
@@ -104,7 +119,7 @@ def inside(root: Path, name: str) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Ask the disk to keep the bytes before the name changes (power cuts on devices are common)."""
+    """Ask the disk to keep a file's bytes or a folder's names (power cuts on devices are common)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
