@@ -7,8 +7,8 @@ which photos of this one are drawn. All decoding goes through the one preprocess
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,15 @@ _LISTED = 20
 
 @dataclass(frozen=True)
 class Dataset:
-    """Photos by class: ``files[c]`` are those of ``class_names[c]``, in natural order."""
+    """Photos by class: ``files[c]`` are those of ``class_names[c]``.
+
+    ``template``: the prompt that goes with a known benchmark; None for photos of one's own.
+    """
 
     root: Path
     class_names: tuple[str, ...]
     files: tuple[tuple[Path, ...], ...]
+    template: str | None = None
 
     def flat(self) -> tuple[list[Path], list[int]]:
         """Every file and its class index, class by class."""
@@ -36,8 +40,38 @@ class Dataset:
         return [file for file, _ in pairs], [label for _, label in pairs]
 
     def relative(self) -> list[str]:
-        """Every file relative to ``root``, with forward slashes, class by class."""
-        return [file.relative_to(self.root).as_posix() for file in self.flat()[0]]
+        """Every file relative to ``root``, with forward slashes, class by class; one elsewhere as it is."""
+        return [
+            (file.relative_to(self.root) if file.is_relative_to(self.root) else file).as_posix()
+            for file in self.flat()[0]
+        ]
+
+    def select(self, classes: Sequence[int]) -> Dataset:
+        """The photos of some classes only, in the order given."""
+        return replace(
+            self,
+            class_names=tuple(self.class_names[c] for c in classes),
+            files=tuple(self.files[c] for c in classes),
+        )
+
+    def under(self, class_names: tuple[str, ...]) -> Dataset:
+        """The same photos under these class names and their order; a class may have none.
+
+        Raises:
+            DataError: a class that is not among the names.
+        """
+        if self.class_names == class_names:
+            return self
+        if unknown := [name for name in self.class_names if name not in class_names]:
+            raise DataError(
+                f"{self.root} has classes that are not known: {', '.join(unknown)}; "
+                f"known are: {', '.join(class_names)}",
+                "rename these folders, or train on a folder that has them",
+            )
+        files: list[tuple[Path, ...]] = [()] * len(class_names)
+        for name, own in zip(self.class_names, self.files, strict=True):
+            files[class_names.index(name)] += own
+        return replace(self, class_names=class_names, files=tuple(files))
 
 
 @dataclass(frozen=True)
@@ -63,7 +97,7 @@ def read_folder(root: Path) -> Dataset:
     )
     if not folders:
         raise DataError(f"expected one subfolder per class, found none in {root}", LAYOUT_HINT)
-    files = tuple(_images(folder) for folder in folders)
+    files = tuple(photos_below(folder) for folder in folders)
     if empty := [folder.name for folder, images in zip(folders, files, strict=True) if not images]:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(
@@ -102,30 +136,40 @@ def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
                 f"{name}: {len(files)} photos, fewer than the {shots} shots asked for; all were taken"
             )
     return FewShot(
-        Dataset(dataset.root, dataset.class_names, tuple(train)),
-        Dataset(dataset.root, dataset.class_names, tuple(validation)),
-        tuple(notes),
+        replace(dataset, files=tuple(train)), replace(dataset, files=tuple(validation)), tuple(notes)
     )
 
 
-def image_batches(files: Sequence[Path], spec: PreprocessSpec, batch: int) -> Iterator[Float32]:
+def image_batches(
+    files: Sequence[Path],
+    spec: PreprocessSpec,
+    batch: int,
+    *,
+    max_bad: float = 0.0,
+    on_bad: Callable[[int, str], None] = lambda index, message: None,
+) -> Iterator[Float32]:
     """Decode and preprocess files in order, as arrays (n, 3, H, W) float32 normalised, n <= ``batch``.
 
+    Up to the share ``max_bad`` of files may be unreadable: they are left out of the arrays, and ``on_bad``
+    hears the index of each and what is wrong with it, before the array that would have held it.
+
     Raises:
-        DataError: after the last file, naming every one that could not be read.
+        DataError: after the last file, when more than that share could not be read, naming them.
     """
     ready: list[Float32] = []
     bad: list[str] = []
-    for file in files:
+    tolerated = int(max_bad * len(files))
+    for index, file in enumerate(files):
         try:
             ready.append(preprocess(load_image(file), spec))
         except DataError as error:
             bad.append(error.message)
-        if len(ready) == batch and not bad:  # past a bad file nothing is worth computing: only read on
-            yield np.stack(ready)
+            on_bad(index, error.message)
         if len(ready) == batch:
+            if len(bad) <= tolerated:  # past that nothing is worth computing: only read on
+                yield np.stack(ready)
             ready = []
-    if bad:
+    if len(bad) > tolerated:
         more = f"\n  and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
         listed = "\n  ".join(bad[:_LISTED])
         raise DataError(
@@ -136,7 +180,7 @@ def image_batches(files: Sequence[Path], spec: PreprocessSpec, batch: int) -> It
         yield np.stack(ready)
 
 
-def _images(folder: Path) -> tuple[Path, ...]:
+def photos_below(folder: Path) -> tuple[Path, ...]:
     """Image files below a class folder, as the runtime lists them; an empty folder gives none."""
     try:
         return tuple(list_images(folder))

@@ -1,56 +1,127 @@
-"""``rmatk eval``: the accuracy of a run on photos, with zero-shot accuracy beside it."""
+"""``rmatk eval``: the accuracy of a run on photos, or a comparison of methods under a protocol."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rmatk.cli import app
 
+if TYPE_CHECKING:
+    from rmatk.evaluate import EvalReport
+
+_Run = Annotated[
+    Path | None, typer.Argument(help="A run folder, written by rmatk train.", show_default=False)
+]
+_Photos = Annotated[
+    Path | None, typer.Argument(help="Labelled photos, classes named as in training.", show_default=False)
+]
+_Protocol = Annotated[
+    str | None, typer.Option(help="Compare methods: few-shot, base-to-new, cross-dataset or domain.")
+]
+_Source = Annotated[
+    Path | None, typer.Option("--data", help="What a comparison trains on; its test part is tested on.")
+]
+_Target = Annotated[list[Path] | None, typer.Option(help="What else it tests on; repeatable.")]
+_Seeds = Annotated[str, typer.Option(help="One draw of shots and one training each.")]
+_Methods = Annotated[str, typer.Option(help="What is compared; an unknown name lists all.")]
+_Csv = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures of every seed.")]
+_Markdown = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table.")]
+_MaxBad = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of DATA that may be unreadable; it is listed.")
+]
+_Int = Annotated[int | None, typer.Option(help="As in rmatk train.", show_default=False)]
+_Float = Annotated[float | None, typer.Option(help="As in rmatk train.", show_default=False)]
+_Text = Annotated[str | None, typer.Option(help="As in rmatk train.", show_default=False)]
+_Template = Annotated[
+    list[str] | None, typer.Option(help="As in rmatk train; a benchmark's own goes before.")
+]
+
 
 @app.command("eval")
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder, written by rmatk train.")],
-    data: Annotated[Path, typer.Argument(help="Photos: one subfolder per class, named as in training.")],
-    batch: Annotated[int, typer.Option(min=1, help="Photos at once.")] = 64,
+    run: _Run = None,
+    data: _Photos = None,
+    protocol: _Protocol = None,
+    source: _Source = None,
+    target: _Target = None,
+    seeds: _Seeds = "1,2,3",
+    methods: _Methods = "zero-shot,adapter-only,rmadapter",
+    csv: _Csv = None,
+    markdown: _Markdown = None,
+    max_bad: _MaxBad = 0.0,
+    model: _Text = None,
+    pretrained: _Text = None,
+    shots: _Int = None,
+    epochs: _Int = None,
+    batch: _Int = None,
+    lr: _Float = None,
+    optimizer: _Text = None,
+    rank: _Int = None,
+    scale: _Float = None,
+    image_blocks: _Int = None,
+    text_blocks: _Int = None,
+    l1: _Float = None,
+    l2: _Float = None,
+    l3: _Float = None,
+    l4: _Float = None,
+    template: _Template = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure a run on photos it has not seen."""
+    """Measure a run on photos it has not seen (RUN DATA), or compare methods (--protocol P --data D)."""
+    settings = dict(locals())
+    if protocol is None:
+        if run is None or data is None or source is not None:
+            raise typer.BadParameter("give RUN and DATA; or --protocol and --data")
+        _show(run, data, _measure(run, data, max_bad, batch or 64, device, quiet=as_json), as_json)
+    elif run is not None or source is None:
+        raise typer.BadParameter("a comparison takes its photos with --data, and no RUN")
+    else:
+        from rmatk.cli.compare import compare, show
+
+        result = compare(protocol, source, target or [], seeds, methods, settings, device, quiet=as_json)
+        show(result, csv, markdown, as_json)
+
+
+def _measure(run: Path, data: Path, max_bad: float, batch: int, device: str, *, quiet: bool) -> EvalReport:
+    """The run's accuracies on ``data``, with a progress bar."""
     from rmatk.backbone import load_backbone
-    from rmatk.cli.console import print_json, print_next, print_table, progress_bar
-    from rmatk.data import read_folder
+    from rmatk.cli.console import progress_bar
+    from rmatk.datasets import open_dataset
     from rmatk.evaluate import evaluate as evaluate_run
     from rmatk.run import load_run, restore
 
     loaded = load_run(run)
     config = loaded.record.config
-    dataset = read_folder(data)
+    dataset = open_dataset(data, "test")
     model = restore(loaded, load_backbone(config.model, config.pretrained, device))
-    with progress_bar(quiet=as_json) as progress:
+    with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("photos", total=len(dataset.flat()[0]), note="")
-        report = evaluate_run(
+        return evaluate_run(
             model,
             loaded.record.class_names,
             config.templates,
             dataset,
             batch=batch,
+            max_bad=max_bad,
             on_images=lambda count: progress.advance(task, count),
         )
+
+
+def _show(run: Path, data: Path, report: EvalReport, as_json: bool) -> None:
+    from rmatk.cli.console import print_json, print_next, print_table
+
     if as_json:
         print_json(report)
         return
-    print_table(
-        f"{run} on {data}",
-        ("class", "photos", "zero-shot", "adapted"),
-        [
-            *(
-                (c.name, str(c.images), f"{c.zero_shot_accuracy:.1%}", f"{c.accuracy:.1%}")
-                for c in report.per_class
-            ),
-            ("all", str(report.images), f"{report.zero_shot_accuracy:.1%}", f"{report.accuracy:.1%}"),
-        ],
-    )
+    rows = [
+        (c.name, str(c.images), f"{c.zero_shot_accuracy:.1%}", f"{c.accuracy:.1%}") for c in report.per_class
+    ]
+    whole = ("all", str(report.images), f"{report.zero_shot_accuracy:.1%}", f"{report.accuracy:.1%}")
+    print_table(f"{run} on {data}", ("class", "photos", "zero-shot", "adapted"), [*rows, whole])
+    for message in report.unreadable:
+        typer.echo(f"left out: {message}")
     print_next(f"rmatk export {run} -o BUNDLE")

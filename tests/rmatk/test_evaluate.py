@@ -60,7 +60,7 @@ def test_classes_are_matched_by_name_not_by_order(model, photos):
 
 def test_a_class_the_run_does_not_know_is_named(model, photos):
     (photos / "red_stripe").rename(photos / "red_stripes")
-    with pytest.raises(DataError, match="does not know: red stripes; the run knows: blue dot"):
+    with pytest.raises(DataError, match="not known: red stripes; known are: blue dot"):
         evaluate(model, NAMES, TEMPLATES, read_folder(photos))
 
 

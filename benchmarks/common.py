@@ -1,0 +1,74 @@
+"""What the protocol benchmarks share: settings from flags, data by name, progress, the last line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import torch
+
+from rmatk.backbone import MICRO
+from rmatk.config import TrainConfig
+from rmatk.datasets import Splits, open_splits
+from rmatk.protocol_tables import markdown
+from rmatk.protocols import Listener, ProtocolResult, Values
+from rmatk.scenes.photos import write_photos
+
+RENDERED = "rendered"
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The flags that every protocol benchmark has."""
+    p = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    p.add_argument("--model", default=MICRO)
+    p.add_argument("--pretrained", help="open_clip tag, or a local file of weights")
+    p.add_argument("--seeds", default="1,2,3")
+    p.add_argument("--methods", default="zero-shot,adapter-only,rmadapter")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of rmatk train"
+    )
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--threads", type=int, default=torch.get_num_threads())
+    p.add_argument("--json", action="store_true", help="only one JSON object, on the last line of stdout")
+    return p
+
+
+def config(args: argparse.Namespace, settings: list[str]) -> TrainConfig:
+    """The defaults of ``rmatk train`` with ``NAME=VALUE`` settings over them."""
+    given = dict(setting.split("=", 1) for setting in settings)
+    return msgspec.convert(
+        {"model": args.model, "pretrained": args.pretrained, **given}, TrainConfig, strict=False
+    )
+
+
+@contextmanager
+def opened(data: str, seed: int = 0, train: int = 16) -> Iterator[Splits]:
+    """A data set by path, or the rendered one, which is rendered anew."""
+    if data != RENDERED:
+        yield open_splits(data)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        yield open_splits(write_photos(Path(place) / RENDERED, train=train, seed=seed))
+
+
+class Lines(Listener):
+    """Says on the error stream what has been measured."""
+
+    def measured(self, method: str, seed: int, values: Values) -> None:
+        """One line per method and seed."""
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None)
+        print(f"{method}, seed {seed}: {shown}", file=sys.stderr, flush=True)
+
+
+def finish(result: ProtocolResult, as_json: bool) -> None:
+    """Print the table unless only JSON is wanted, and the JSON object on the last line."""
+    if not as_json:
+        print(markdown(result))
+    print(msgspec.json.encode(result).decode())

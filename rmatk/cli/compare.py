@@ -1,0 +1,143 @@
+"""The comparing half of ``rmatk eval``: settings from flags, progress, and the table in all its forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import typer
+
+if TYPE_CHECKING:
+    from rmatk.config import TrainConfig
+    from rmatk.protocols import Listener, ProtocolResult
+
+
+def compare(
+    protocol: str,
+    source: Path,
+    targets: list[Path],
+    seeds: str,
+    methods: str,
+    settings: Mapping[str, Any],
+    device: str,
+    *,
+    quiet: bool,
+) -> ProtocolResult:
+    """Run a protocol as the command line tells it.
+
+    Raises:
+        typer.BadParameter: an unknown protocol or method, seeds that are no numbers, a bad setting, targets
+        for
+            a protocol that has none.
+        RmatkError: what the protocol raises.
+    """
+    from rmatk import protocols
+    from rmatk.backbone import load_backbone
+    from rmatk.datasets import open_dataset, open_splits
+
+    known = get_args(protocols.Protocol)
+    if protocol not in known:
+        raise typer.BadParameter(f"--protocol is one of {', '.join(known)}, not {protocol!r}")
+    across = protocol in ("cross-dataset", "domain")
+    if bool(targets) != across:
+        raise typer.BadParameter(f"--target: {protocol} needs {'at least one' if across else 'none'}")
+    config, numbers, names = _config(settings), _seeds(seeds), _methods(methods)
+    backbone = load_backbone(config.model, config.pretrained, device)
+    data = open_splits(source)
+    with _progress(numbers, names, quiet=quiet) as listener:
+        if protocol == "few-shot":
+            return protocols.few_shot_accuracy(backbone, data, config, numbers, names, listener)
+        if protocol == "base-to-new":
+            return protocols.base_to_new(backbone, data, config, numbers, names, listener)
+        tests = {path.resolve().stem: open_dataset(path, "test") for path in targets}
+        if len(tests) < len(targets):
+            raise typer.BadParameter("--target: two of them have the same name")
+        style: Any = protocol
+        return protocols.cross_dataset(
+            backbone, data, tests, config, numbers, names, listener, protocol=style
+        )
+
+
+def show(result: ProtocolResult, csv: Path | None, markdown: Path | None, as_json: bool) -> None:
+    """Write the files that were asked for, and print JSON or a table.
+
+    Raises:
+        StorageError: a file that cannot be written.
+    """
+    from rmatk import protocol_tables as tables
+    from rmatk.cli.console import print_json, print_table
+    from rmatk_runtime.files import write_atomic
+
+    if csv is not None:
+        write_atomic(csv, tables.csv_text(result).encode())
+    if markdown is not None:
+        write_atomic(markdown, tables.markdown(result).encode())
+    if as_json:
+        print_json(result)
+        return
+    print_table(tables.title(result), tables.headings(result), tables.cells(result))
+    typer.echo("accuracy in %, mean ± sample standard deviation over seeds")
+
+
+def _config(settings: Mapping[str, Any]) -> TrainConfig:
+    """The flags that were given over the defaults of ``rmatk train``."""
+    import msgspec
+
+    from rmatk.config import TrainConfig
+
+    fields = set(TrainConfig.__struct_fields__)
+    chosen = {name: value for name, value in settings.items() if name in fields and value is not None}
+    if settings.get("template"):
+        chosen["templates"] = tuple(settings["template"])
+    try:
+        return msgspec.convert(chosen, TrainConfig)
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _seeds(text: str) -> list[int]:
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise typer.BadParameter(f"--seeds takes numbers such as 1,2,3, not {text!r}")
+    return [int(part) for part in text.split(",")]
+
+
+def _methods(text: str) -> list[str]:
+    from rmatk.methods import METHODS
+
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in METHODS]:
+        raise typer.BadParameter(f"--methods: unknown {', '.join(unknown)}; known: {', '.join(METHODS)}")
+    return names
+
+
+@contextmanager
+def _progress(seeds: list[int], methods: list[str], *, quiet: bool) -> Iterator[Listener]:
+    """Shows a comparison on a progress bar: one unit per method and seed."""
+    from rmatk.cli.console import progress_bar
+    from rmatk.protocols import Listener, Values
+    from rmatk.train import Step
+
+    with progress_bar(quiet=quiet) as progress:
+        task = progress.add_task("comparing", total=len(seeds) * len(methods), note="")
+
+        class Bars(Listener):
+            def __init__(self) -> None:
+                self.photos, self.now = 0, ""
+
+            def read(self, photos: int) -> None:
+                self.photos += photos
+                progress.update(task, note=f"{self.now}, {self.photos} photos read")
+
+            def fitting(self, method: str, seed: int) -> None:
+                self.now = f"{method}, seed {seed}"
+                progress.update(task, note=self.now)
+
+            def stepped(self, step: Step) -> None:
+                progress.update(task, note=f"{self.now}, epoch {step.epoch}, loss {step.terms['loss']:.3f}")
+
+            def measured(self, method: str, seed: int, values: Values) -> None:
+                progress.advance(task)
+
+        yield Bars()
