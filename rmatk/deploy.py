@@ -20,7 +20,7 @@ from rmatk_runtime.errors import DataError
 from rmatk_runtime.files import sha256_file
 from rmatk_runtime.golden import GoldenSet
 from rmatk_runtime.labels import ClassMatrix
-from rmatk_runtime.manifest import Decision, ModelInfo
+from rmatk_runtime.manifest import Decision, ModelInfo, Precision
 from rmatk_runtime.preprocess import Float32, PreprocessSpec, UInt8, load_image, preprocess, tensor_digest
 
 GOLDEN_IMAGES = 32
@@ -28,7 +28,13 @@ GOLDEN_SIDE = 512  # longer side in pixels: a golden set of camera pictures woul
 
 
 def export_source(
-    run: Run, backbone: Backbone, *, data: Path | None = None, golden: int | None = None, ship: bool = True
+    run: Run,
+    backbone: Backbone,
+    *,
+    data: Path | None = None,
+    golden: int | None = None,
+    ship: bool = True,
+    precisions: tuple[Precision, ...] = ("fp32",),
 ) -> ExportSource:
     """Gather everything that a bundle is made of.
 
@@ -38,6 +44,7 @@ def export_source(
         data: where its training photos lie now; None takes the place recorded in the run.
         golden: pictures in the golden set, at least one per class; None: 32.
         ship: whether these pictures travel in the bundle.
+        precisions: of the image encoder, the first being what a device runs unless told otherwise.
 
     Raises:
         RunError: another backbone.
@@ -68,6 +75,7 @@ def export_source(
         ),
         golden=_golden_set(model, _training_photos(run, data), classes, golden or GOLDEN_IMAGES),
         ship_golden=ship,
+        precisions=precisions,
         run_digest=run_digest(run),
         adapter_digest=record.adapter_sha256,
         versions=record.versions,

@@ -21,7 +21,8 @@ from rmatk_export.fold import fold
 from rmatk_export.graph import OPSET, image_graph, text_graph
 from rmatk_export.torch_folded import run_image
 from rmatk_export.weights import FoldedTower, ImageStem, TextStem, Tower, count_parameters
-from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend, create_session
+from rmatk_runtime.backends import open_backend
+from rmatk_runtime.backends.onnx_runtime import create_session
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import ParityError
 from rmatk_runtime.files import replacing_folder, sha256_file, write_atomic
@@ -36,6 +37,7 @@ from rmatk_runtime.manifest import (
     Labels,
     Manifest,
     ModelInfo,
+    Precision,
     Provenance,
     TextEncoder,
     encode_manifest,
@@ -43,7 +45,8 @@ from rmatk_runtime.manifest import (
 from rmatk_runtime.parity import TOLERANCES, StageResult, check_golden, compare_embeddings
 from rmatk_runtime.preprocess import PreprocessSpec, preprocess
 
-IMAGE_FILE, TEXT_FILE, TOKENIZER_FILE = "image_encoder.onnx", "text_encoder.onnx", "tokenizer.json"
+IMAGE_FILES: dict[Precision, str] = {"fp32": "image_encoder.onnx", "fp16": "image_encoder.fp16.onnx"}
+TEXT_FILE, TOKENIZER_FILE = "text_encoder.onnx", "tokenizer.json"
 CLASSES_FILE, GOLDEN_FILE = "classes.npz", "golden.npz"
 
 
@@ -54,7 +57,8 @@ class ExportSource:
     ``image``, ``text``: the towers with their adapters; ``class_tokens`` (C, T, L) int64: every class'
     prompt under each of T templates, from which ``classes`` were embedded by PyTorch; ``tokenizer``: the
     Hugging Face tokenizers JSON that gives those ids; ``golden`` with PyTorch's embeddings; ``ship_golden``:
-    whether its pictures travel in the bundle.
+    whether its pictures travel in the bundle; ``precisions`` of the image encoder, the first being what a
+    device runs unless told otherwise.
     """
 
     image: Tower[ImageStem]
@@ -71,6 +75,7 @@ class ExportSource:
     run_digest: str
     adapter_digest: str
     versions: dict[str, str]
+    precisions: tuple[Precision, ...] = ("fp32",)
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,9 @@ def write_bundle(source: ExportSource, out: Path) -> ExportReport:
     """
     with replacing_folder(out, marker=MANIFEST) as folder:
         image = fold(source.image)
-        _write_graph(folder / IMAGE_FILE, checked(image_graph(image), image))
+        for precision in source.precisions:
+            graph = image_graph(image, half=precision == "fp16")
+            _write_graph(folder / IMAGE_FILES[precision], checked(graph, image))
         text = fold(source.text)
         _write_graph(folder / TEXT_FILE, checked(text_graph(text), text))
         write_atomic(folder / TOKENIZER_FILE, source.tokenizer.encode())
@@ -123,7 +130,7 @@ def _manifest(source: ExportSource, folder: Path) -> Manifest:
     return Manifest(
         model=source.model,
         preprocess=source.preprocess,
-        graphs=(Graph(precision="fp32", file=IMAGE_FILE, opset=OPSET),),
+        graphs=tuple(Graph(precision=p, file=IMAGE_FILES[p], opset=OPSET) for p in source.precisions),
         text=TextEncoder(
             file=TEXT_FILE, tokenizer=TOKENIZER_FILE, context_length=len(source.text.stem.positions)
         ),
@@ -147,8 +154,10 @@ def _gate(
 ) -> list[StageResult]:
     """Parity of everything just written; the first bad stage is named and the bundle refused."""
     stages = [_check_fold(source, image)]
-    with OnnxRuntimeBackend(bundle.file(IMAGE_FILE)) as backend:
-        stages += check_golden(bundle, backend, "fp32")
+    for precision in source.precisions:
+        with open_backend(bundle, "cpu", precision=precision) as backend:
+            preprocessing, engine = check_golden(bundle, backend, precision)
+        stages += [engine] if preprocessing in stages else [preprocessing, engine]
     stages += [_check_tokenizer(bundle, source), _check_text(bundle, source)]
     for stage in stages:
         if not stage:

@@ -42,12 +42,13 @@ class _Sequence:
     mask: str | None = None
 
 
-def image_graph(tower: FoldedTower[ImageStem]) -> onnx.ModelProto:
+def image_graph(tower: FoldedTower[ImageStem], *, half: bool = False) -> onnx.ModelProto:
     """The image encoder: ``images`` (N, 3, H, W) normalised -> ``embeddings`` (N, E) unit length.
 
-    Both are float32; N is dynamic; every other size is a constant.
+    Both are float32, also where ``half`` makes the products inside float16 (see ``writer.py``); N is
+    dynamic; every other size is a constant.
     """
-    w = Writer()
+    w = Writer(half=half)
     x = _image_stem(w, tower.stem)
     sequence = _Sequence(len(tower.stem.positions))
     *blocks, last = tower.blocks
@@ -95,14 +96,14 @@ def text_graph(tower: FoldedTower[TextStem]) -> onnx.ModelProto:
 
 def _image_stem(w: Writer, stem: ImageStem) -> str:
     width, _, patch_height, patch_width = stem.patch.shape
-    tensors = ["images", w.weight("patch.weight", stem.patch)]
+    tensors = [w.low("images"), w.compute("patch.weight", stem.patch)]
     if stem.patch_bias is not None:
-        tensors.append(w.weight("patch.bias", stem.patch_bias))
+        tensors.append(w.compute("patch.bias", stem.patch_bias))
     patch = [patch_height, patch_width]
     grid = w.op("Conv", "patch", *tensors, kernel_shape=patch, strides=patch)
     patches = len(stem.positions) - (stem.class_token is not None)
     flat = w.op("Reshape", "patch.flat", grid, w.constant(0, width, patches))
-    x = w.op("Transpose", "patch.tokens", flat, perm=[0, 2, 1])
+    x = w.high(w.op("Transpose", "patch.tokens", flat, perm=[0, 2, 1]))
     positions = stem.positions
     if stem.class_token is not None:
         # A zero row in front plus positions that already hold the class token: the same sums as
@@ -119,7 +120,8 @@ def _block(
 ) -> str:
     """One folded block; ``class_token_only`` returns (N, 1, D): the first token's output and no other."""
     width, rank = block.width, block.rank
-    wide = w.linear(f"{name}.wide_in", w.norm(f"{name}.norm_1", x, block.norm_1), block.wide_in)
+    u = w.low(w.norm(f"{name}.norm_1", x, block.norm_1))
+    wide = w.linear(f"{name}.wide_in", u, block.wide_in)
     parts = [f"{name}.{part}" for part in ("q", "k", "v", "d")][: 4 if rank else 3]
     sizes = w.constant(*([width] * 3 + ([rank] if rank else [])))
     w.nodes.append(helper.make_node("Split", [wide, sizes], parts, name=f"{name}.split", axis=-1))
@@ -131,12 +133,13 @@ def _block(
         if rank:
             down = w.op("Gather", f"{name}.d.first", down, first, axis=1)
     attended = _attention(w, name, (query, parts[1], parts[2]), block, sequence, length)
-    x = w.op("Add", f"{name}.mid", x, w.linear(f"{name}.attention_out", attended, block.attention_out))
-    hidden = w.linear(f"{name}.mlp_in", w.norm(f"{name}.norm_2", x, block.norm_2), block.mlp_in)
+    mixed = w.linear(f"{name}.attention_out", attended, block.attention_out)
+    x = w.op("Add", f"{name}.mid", x, w.high(mixed))
+    hidden = w.linear(f"{name}.mlp_in", w.low(w.norm(f"{name}.norm_2", x, block.norm_2)), block.mlp_in)
     hidden = w.activate(f"{name}.act", hidden, block.activation)
     if rank:
         hidden = w.op("Concat", f"{name}.join", hidden, w.gelu(f"{name}.adapter_act", down), axis=-1)
-    return w.op("Add", f"{name}.out", x, w.linear(f"{name}.wide_out", hidden, block.wide_out))
+    return w.op("Add", f"{name}.out", x, w.high(w.linear(f"{name}.wide_out", hidden, block.wide_out)))
 
 
 def _attention(
@@ -147,7 +150,7 @@ def _attention(
 
     def split_heads(part: str, x: str, length: int, norm: Norm | None = None) -> str:
         x = w.op("Reshape", f"{name}.{part}.heads", x, w.constant(0, length, heads, head_width))
-        return x if norm is None else w.norm(f"{name}.{part}.norm", x, norm)
+        return x if norm is None else w.low(w.norm(f"{name}.{part}.norm", w.high(x), norm))
 
     q = split_heads("q", qkv[0], queries, block.q_norm)
     k = split_heads("k", qkv[1], sequence.length, block.k_norm)
@@ -160,10 +163,11 @@ def _attention(
     q = w.op("Transpose", f"{name}.q.ready", q, perm=[0, 2, 1, 3])
     k = w.op("Transpose", f"{name}.k.ready", k, perm=[0, 2, 3, 1])
     v = w.op("Transpose", f"{name}.v.ready", v, perm=[0, 2, 1, 3])
-    scores = w.op("MatMul", f"{name}.scores", q, k)
+    scores = w.high(w.op("MatMul", f"{name}.scores", q, k))
     if sequence.mask is not None:
         scores = w.op("Add", f"{name}.scores.masked", scores, sequence.mask)
-    mixed = w.op("MatMul", f"{name}.mixed", w.op("Softmax", f"{name}.softmax", scores, axis=-1), v)
+    weights = w.low(w.op("Softmax", f"{name}.softmax", scores, axis=-1))
+    mixed = w.op("MatMul", f"{name}.mixed", weights, v)
     together = w.op("Transpose", f"{name}.mixed.tokens", mixed, perm=[0, 2, 1, 3])
     return w.op("Reshape", f"{name}.attended", together, w.constant(0, queries, block.width))
 
@@ -171,8 +175,8 @@ def _attention(
 def _rotate(w: Writer, name: str, x: str, rotation: Rotation) -> str:
     """x * cos + [-x2, x1] * sin of (N, L, heads, head width); the tables are shared by all blocks."""
     half = rotation.cos.shape[1] // 2
-    cos = w.weight("rotation.cos", rotation.cos[:, None])
-    sin = w.weight("rotation.sin", rotation.sin[:, None])
+    cos = w.compute("rotation.cos", rotation.cos[:, None])
+    sin = w.compute("rotation.sin", rotation.sin[:, None])
     first, second = f"{name}.first", f"{name}.second"
     sizes = w.constant(half, half)
     w.nodes.append(helper.make_node("Split", [x, sizes], [first, second], name=f"{name}.halves", axis=-1))
@@ -208,36 +212,39 @@ def _image_head(w: Writer, x: str, head: Head, length: int, class_token: bool) -
 
 
 def _attention_pool(w: Writer, x: str, pool: AttentionPool, length: int) -> str:
-    """(N, L, D) -> (N, D) by one learnt query, a constant that already holds the whole scale."""
+    """(N, L, D) -> (N, D), float32, by one learnt query, a constant that already holds the whole scale."""
     heads, head_width = pool.query.shape
     width = heads * head_width
     parts = ["pool.k", "pool.v"]
-    both = w.linear("pool.kv", x, pool.kv)
+    both = w.linear("pool.kv", w.low(x), pool.kv)
     sizes = w.constant(width, width)
     w.nodes.append(helper.make_node("Split", [both, sizes], parts, name="pool.split", axis=-1))
     k, v = (
         w.op("Reshape", f"{part}.heads", part, w.constant(0, length, heads, head_width)) for part in parts
     )
-    k = k if pool.k_norm is None else w.norm("pool.k.norm", k, pool.k_norm)
+    k = k if pool.k_norm is None else w.low(w.norm("pool.k.norm", w.high(k), pool.k_norm))
     k = w.op("Transpose", "pool.k.ready", k, perm=[0, 2, 3, 1])
     v = w.op("Transpose", "pool.v.ready", v, perm=[0, 2, 1, 3])
-    query = w.weight("pool.query", pool.query[None, :, None])
-    scores = w.op("Softmax", "pool.softmax", w.op("MatMul", "pool.scores", query, k), axis=-1)
-    mixed = w.op("Reshape", "pool.attended", w.op("MatMul", "pool.mixed", scores, v), w.constant(0, width))
-    y = w.linear("pool.out", mixed, pool.out)
-    hidden = w.linear("pool.mlp_in", w.norm("pool.norm", y, pool.norm), pool.mlp_in)
+    query = w.compute("pool.query", pool.query[None, :, None])
+    scores = w.high(w.op("MatMul", "pool.scores", query, k))
+    weights = w.low(w.op("Softmax", "pool.softmax", scores, axis=-1))
+    mixed = w.op("Reshape", "pool.attended", w.op("MatMul", "pool.mixed", weights, v), w.constant(0, width))
+    y = w.high(w.linear("pool.out", mixed, pool.out))
+    hidden = w.linear("pool.mlp_in", w.low(w.norm("pool.norm", y, pool.norm)), pool.mlp_in)
     hidden = w.activate("pool.act", hidden, pool.activation)
-    return w.op("Add", "pool", y, w.linear("pool.mlp_out", hidden, pool.mlp_out))
+    return w.op("Add", "pool", y, w.high(w.linear("pool.mlp_out", hidden, pool.mlp_out)))
 
 
 def _project(w: Writer, x: str, head: Head) -> None:
     """Project (N, D) and scale to unit length, into ``embeddings``."""
     if head.projection is not None:
-        x = w.op("MatMul", "projection", x, w.weight("projection.weight", head.projection))
+        weight = w.compute("projection.weight", head.projection)
+        x = w.high(w.op("MatMul", "projection", w.low(x), weight))
     if head.projection_bias is not None:
         x = w.op("Add", "projection.sum", x, w.weight("projection.bias", head.projection_bias))
     length = w.op("ReduceL2", "length.l2", x, w.constant(-1), keepdims=1)
-    w.op("Div", "embeddings", x, w.op("Max", "length.safe", length, w.scalar(1e-12)))
+    least = w.weight("length.least", np.array(1e-12, dtype=np.float32))
+    w.op("Div", "embeddings", x, w.op("Max", "length.safe", length, least))
 
 
 def _embedding_width(head: Head) -> int:

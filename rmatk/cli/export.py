@@ -11,6 +11,7 @@ from rmatk.cli import app
 
 if TYPE_CHECKING:
     from rmatk_export.bundle import ExportReport
+    from rmatk_runtime.manifest import Precision
 
 
 @app.command()
@@ -23,11 +24,16 @@ def export(
     golden: Annotated[
         str, typer.Option(metavar="N|none", help="Training photos in the bundle for checks on the device.")
     ] = "32",
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32 or fp16; repeatable, the first is the default on a device.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fold the adapters into ONNX graphs, drop the reconstruction branch, check parity, write a bundle."""
     if golden != "none" and not (golden.isdecimal() and int(golden) > 0):
         raise typer.BadParameter(f"--golden takes a number above 0, or none, not {golden!r}")
+
+    chosen = _precisions(precision or ["fp32"])
 
     from rmatk.backbone import load_backbone
     from rmatk.deploy import export_source
@@ -38,8 +44,18 @@ def export(
     config = loaded.record.config
     backbone = load_backbone(config.model, config.pretrained)
     count = None if golden == "none" else int(golden)
-    source = export_source(loaded, backbone, data=data, golden=count, ship=count is not None)
+    source = export_source(
+        loaded, backbone, data=data, golden=count, ship=count is not None, precisions=chosen
+    )
     _show(out, write_bundle(source, out), as_json)
+
+
+def _precisions(names: list[str]) -> tuple[Precision, ...]:
+    """The precisions asked for, each once, in the order given."""
+    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16"}
+    if unknown := [name for name in names if name not in known]:
+        raise typer.BadParameter(f"--precision takes fp32 or fp16, not {unknown[0]!r}")
+    return tuple(known[name] for name in dict.fromkeys(names))
 
 
 def _show(out: Path, report: ExportReport, as_json: bool) -> None:

@@ -36,6 +36,7 @@ _Batch = Annotated[
     int | None, typer.Option(min=1, help=f"Frames at once; if unset {FILE_BATCH} for files, 1 live.")
 ]
 _Backend = Annotated[str, typer.Option(help="The engine: auto, cpu, cuda.")]
+_Precision = Annotated[str | None, typer.Option(help="fp32 or fp16; the bundle's first if unset.")]
 _AllowCpu = Annotated[bool, typer.Option("--allow-cpu", help="Accept the CPU where the GPU cannot start.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 
@@ -55,6 +56,7 @@ def infer(
     max_frames: _MaxFrames = None,
     batch: _Batch = None,
     backend: _Backend = "auto",
+    precision: _Precision = None,
     allow_cpu: _AllowCpu = False,
     as_json: _Json = False,
 ) -> None:
@@ -72,7 +74,14 @@ def infer(
     asked = {"jsonl": jsonl, "csv": csv, "video": video, "images": images}
     outputs = {kind: str(path) for kind, path in asked.items() if path is not None}
     lines = jsonl == "-" or not (outputs or as_json)  # standard output carries a line per frame
-    engine = Classifier.open(bundle, backend=backend, allow_cpu=allow_cpu, top_k=top_k, threshold=threshold)
+    engine = Classifier.open(
+        bundle,
+        backend=backend,
+        precision=precision,
+        allow_cpu=allow_cpu,
+        top_k=top_k,
+        threshold=threshold,
+    )
     with _one_interrupt(), engine as classifier, open_source(*uris) as source:
         # Outputs are opened last: a mistyped bundle or input must not empty yesterday's results
         sinks = _open_sinks(outputs, source.info, lines=lines)

@@ -9,7 +9,7 @@ from rmatk_runtime.errors import BundleError
 from rmatk_runtime.files import inside, sha256_file
 from rmatk_runtime.golden import GoldenSet, load_golden
 from rmatk_runtime.labels import ClassMatrix, load_classes
-from rmatk_runtime.manifest import MANIFEST, FileEntry, Graph, Manifest, Precision, decode_manifest
+from rmatk_runtime.manifest import MANIFEST, FileEntry, Graph, Manifest, decode_manifest
 
 _AGAIN = "copy the bundle again, or export it again: rmatk export RUN -o BUNDLE"
 
@@ -36,8 +36,8 @@ class Bundle:
                 raise BundleError(f"{path}: {name} is used by the manifest but not listed in it", _AGAIN)
         return cls(path, manifest)
 
-    def graph(self, precision: Precision | None = None) -> Graph:
-        """The image graph of a precision, or the first (fp32) one.
+    def graph(self, precision: str | None = None) -> Graph:
+        """The image graph of a precision, or the first one.
 
         Raises:
             BundleError: the bundle holds no graph of that precision.

@@ -14,7 +14,7 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import RmatkError
 from rmatk_runtime.frames import Prediction, Score
 from rmatk_runtime.labels import ClassMatrix
-from rmatk_runtime.manifest import Decision, Precision
+from rmatk_runtime.manifest import Decision
 from rmatk_runtime.preprocess import Float32, PreprocessSpec, UInt8, preprocess
 
 
@@ -66,7 +66,7 @@ class Classifier:
         bundle: Path,
         *,
         backend: str = "auto",
-        precision: Precision | None = None,
+        precision: str | None = None,
         allow_cpu: bool = False,
         top_k: int = 5,
         threshold: float | None = None,

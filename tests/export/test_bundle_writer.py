@@ -35,6 +35,17 @@ def test_a_sound_bundle_reports_every_stage(tiny_source, tmp_path: Path):
     assert manifest.golden is not None and manifest.golden.images == 8
 
 
+def test_half_precision_travels_beside_full(tiny_source, tmp_path: Path):
+    both = dataclasses.replace(tiny_source, precisions=("fp16", "fp32"))
+    report = write_bundle(both, tmp_path / "bundle")
+    engines = [stage for stage in report.stages if stage.stage.startswith("onnxruntime")]
+    assert [stage.stage for stage in engines] == ["onnxruntime cpu fp16", "onnxruntime cpu fp32"]
+    assert engines[0].max_embedding_difference > engines[1].max_embedding_difference
+    assert report.sizes["image_encoder.fp16.onnx"] < 0.7 * report.sizes["image_encoder.onnx"]
+    bundle = Bundle.open(tmp_path / "bundle")
+    assert bundle.graph().precision == "fp16" and bundle.graph("fp32").file == "image_encoder.onnx"
+
+
 def test_golden_pictures_can_stay_at_home(tiny_source, tmp_path: Path):
     write_bundle(dataclasses.replace(tiny_source, ship_golden=False), tmp_path / "bundle")
     assert Bundle.open(tmp_path / "bundle").golden() is None
@@ -64,8 +75,8 @@ def test_a_graph_that_differs_from_the_arrays_is_found(tiny_source, tmp_path: Pa
     """The engine's stage is named when arrays are right and what was written is not."""
     from rmatk_export import bundle, graph
 
-    def shifted(tower):
-        return graph.image_graph(map_arrays(tower, lambda array: array * np.float32(1.01)))
+    def shifted(tower, **options):
+        return graph.image_graph(map_arrays(tower, lambda array: array * np.float32(1.01)), **options)
 
     monkeypatch.setattr(bundle, "image_graph", shifted)
     refused(tiny_source, tmp_path, ParityError, "'onnxruntime cpu fp32'")

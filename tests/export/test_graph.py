@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -83,6 +84,50 @@ def test_shapes_are_constants_but_for_the_batch(tiny_source):
     (images,), (embeddings,) = model.graph.input, model.graph.output
     assert [d.dim_param or d.dim_value for d in images.type.tensor_type.shape.dim] == ["N", 3, 32, 32]
     assert [d.dim_param or d.dim_value for d in embeddings.type.tensor_type.shape.dim] == ["N", 24]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_half_graph_keeps_the_exact_parts_in_float32(tiny_clip, variant: str):
+    tower = fold(read_image_tower(tiny_clip(**VARIANTS[variant]).model))
+    model = checked(image_graph(tower, half=True), tower)
+    assert Counter(weight.data_type for weight in model.graph.initializer)[onnx.TensorProto.FLOAT16] > 10
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    (found,) = half_session(model).run(None, {"images": images.numpy()})
+    assert found.dtype == np.float32
+    cosines = (found * run_image(tower, images).numpy()).sum(axis=1)
+    assert cosines.min() > 1 - 1e-5
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+
+    narrow = broken(model)
+    norm = next(node for node in narrow.graph.node if node.op_type == "Softmax")
+    cast = next(node for node in narrow.graph.node if norm.input[0] in node.output)
+    norm.input[0] = cast.input[0]
+    with pytest.raises(ExportError, match=r"softmax computes in FLOAT16"):
+        checked(narrow, tower)
+
+
+def half_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(),
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["NchwcTransformer"],
+    )
+
+
+def test_weights_beyond_halfs_range_stay_in_float32(tiny):
+    tower = fold(read_image_tower(tiny.model))
+    block = tower.blocks[1]
+    large = block.mlp_in.weight.copy()
+    large[0, 0] = 70000.0
+    changed = dataclasses.replace(block, mlp_in=dataclasses.replace(block.mlp_in, weight=large))
+    tower = dataclasses.replace(tower, blocks=(tower.blocks[0], changed, *tower.blocks[2:]))
+    model = checked(image_graph(tower, half=True), tower)
+    kinds = {weight.name: weight.data_type for weight in model.graph.initializer}
+    assert kinds["blocks.1.mlp_in.weight"] == onnx.TensorProto.FLOAT
+    assert kinds["blocks.0.mlp_in.weight"] == onnx.TensorProto.FLOAT16
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    (found,) = half_session(model).run(None, {"images": images.numpy()})
+    assert np.isfinite(found).all()
 
 
 def test_the_same_tower_gives_the_same_bytes(tiny_source):

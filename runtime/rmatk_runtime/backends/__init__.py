@@ -9,7 +9,6 @@ from rmatk_runtime.errors import BackendError
 
 if TYPE_CHECKING:
     from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.manifest import Precision
 
 __all__ = ["BACKENDS", "Backend", "open_backend"]
 
@@ -17,7 +16,7 @@ BACKENDS = ("auto", "cpu", "cuda")
 
 
 def open_backend(
-    bundle: Bundle, name: str = "auto", *, precision: Precision | None = None, allow_cpu: bool = False
+    bundle: Bundle, name: str = "auto", *, precision: str | None = None, allow_cpu: bool = False
 ) -> Backend:
     """Load a bundle's image encoder.
 
@@ -35,16 +34,17 @@ def open_backend(
 
     if name not in BACKENDS:
         raise BackendError(f"unknown backend {name!r}; known are {', '.join(BACKENDS)}")
-    path = bundle.file(bundle.graph(precision).file)
+    graph = bundle.graph(precision)
+    path, half = bundle.file(graph.file), graph.precision == "fp16"
     cuda = "CUDAExecutionProvider"
     offered = load_onnxruntime().get_available_providers()
     if name == "cpu" or (name == "auto" and cuda not in offered):
-        return OnnxRuntimeBackend(path, CPU)
+        return OnnxRuntimeBackend(path, CPU, half=half)
     try:
         if cuda not in offered:
             raise BackendError("this ONNX Runtime has no CUDA provider", "pip install 'rmatk[gpu]'")
-        return OnnxRuntimeBackend(path, cuda)
+        return OnnxRuntimeBackend(path, cuda, half=half)
     except BackendError as error:
         if not allow_cpu:
             raise BackendError(error.message, f"{error.hint}; or accept the CPU with --allow-cpu") from error
-    return OnnxRuntimeBackend(path, CPU)
+    return OnnxRuntimeBackend(path, CPU, half=half)
