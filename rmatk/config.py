@@ -50,6 +50,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Weight of the class embeddings' consistency loss."""
     templates: tuple[str, ...] = ("a photo of a {}.",)
     """Prompts; a class's embedding is the mean over them."""
+    augment: bool = False
+    """Train on random crops and mirror images, which cannot be kept: each step runs the whole image tower."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of matrix products in training: see :func:`rmatk.precision.resolved`."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -79,6 +83,27 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             problems.append("--template must be given at least once")
         if problems:
             raise ValueError("; ".join(problems))
+
+
+class Execution(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a training run is carried out; none of it is meant to change what comes out.
+
+    Raises:
+        ValueError: on construction, naming the flag whose value cannot be used.
+    """
+
+    cache: Literal["auto", "memory", "disk", "off"] = "auto"
+    """Where the frozen blocks' output is kept; auto: in memory up to :data:`rmatk.cache.MEMORY_BUDGET`."""
+    checkpoint_every: float = 15.0
+    """Seconds between checkpoints, at least; 0: one after every step."""
+    fresh: bool = False
+    """Begin anew even where an interrupted run could be resumed."""
+    compile: bool = False
+    """Run the adapted blocks through ``torch.compile``; changes results in the last digits."""
+
+    def __post_init__(self) -> None:
+        if problems := _problems("at least 0", {"checkpoint_every": self.checkpoint_every}, 0):
+            raise ValueError(problems[0])
 
 
 def default_blocks(depth: int) -> int:

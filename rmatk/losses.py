@@ -35,7 +35,11 @@ class LossTerms:
 
     def values(self) -> dict[str, float]:
         """Every term by name, and ``loss``, their sum."""
-        return {"loss": self.total.item(), **{name: term.item() for name, term in vars(self).items()}}
+        named = {
+            "loss": self.total,
+            **vars(self),
+        }  # stacked: on a GPU every read waits for all work before it
+        return dict(zip(named, torch.stack(list(named.values())).tolist(), strict=True))
 
 
 def classification(logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,7 +7,10 @@ the loss terms are ours, chosen on validation shots.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +20,46 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmatk.adapter import adapter_params
+from rmatk import distributed
 from rmatk.backbone import Backbone
-from rmatk.cache import ImageCache, TextCache, accuracies, cache_images, cache_texts
-from rmatk.config import TrainConfig
-from rmatk.data import few_shot, read_folder
+from rmatk.cache import (
+    ImageCache,
+    ImageSource,
+    ImageStream,
+    TextCache,
+    cache_images,
+    cache_texts,
+    class_logits,
+    stream_images,
+)
+from rmatk.checkpoint import (
+    Identity,
+    TrainState,
+    forget_checkpoint,
+    load_checkpoint,
+    partial_folder,
+    save_checkpoint,
+    working_folder,
+)
+from rmatk.config import Execution, TrainConfig
+from rmatk.data import FewShot, few_shot, read_folder
 from rmatk.losses import LossTerms, classification, consistency
 from rmatk.model import AdaptedClip, mean_of_templates
-from rmatk.run import METRICS, Metrics, Run, load_run, run_folder, write_run
+from rmatk.precision import autocast, resolved
+from rmatk.run import METRICS, RECORD, Metrics, Run, load_run, run_folder, write_run
 from rmatk_runtime.errors import RunError, naming_storage_errors
+from rmatk_runtime.files import check_replaceable
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step reports: its number from 1, its epoch from 1, and every loss term by name."""
+    """What one step reports: its number from 1, its epoch from 1, its photos, and every loss term by name."""
 
     step: int
     epoch: int
     lr: float
     accuracy: float
+    photos: int
     terms: dict[str, float]
 
 
@@ -53,73 +77,164 @@ class Listener:
 
 
 def train(
-    config: TrainConfig, backbone: Backbone, data: Path, out: Path, listener: Listener | None = None
+    config: TrainConfig,
+    backbone: Backbone,
+    data: Path,
+    out: Path,
+    listener: Listener | None = None,
+    execution: Execution | None = None,
 ) -> Run:
     """Train on a folder of photos and write the run folder ``out``, whole or not at all.
 
+    A run that was killed goes on from its last checkpoint when this is called again with the same arguments.
+
     Raises:
         DataError: folders or photos that cannot be used.
-        BackboneError: more blocks to adapt than a tower has.
-        RunError: a loss that is not a number.
-        StorageError: ``out`` holds something else, disk full, no permission.
+        BackboneError: more blocks to adapt than a tower has, a precision that the device does not have.
+        RunError: a loss that is not a number; a checkpoint left by other arguments.
+        StorageError: ``out`` holds something else or is being made by another process; disk full.
     """
-    listener = listener or Listener()
+    check_replaceable(out, marker=RECORD)
+    listener, execution = listener or Listener(), execution or Execution()
     shots = few_shot(read_folder(data), config.shots, config.seed)
-    with run_folder(out) as partial:
-        model = AdaptedClip(backbone, config, torch.Generator().manual_seed(config.seed))
-        config = msgspec.structs.replace(
-            config, image_blocks=len(model.image.blocks), text_blocks=len(model.text.blocks)
-        )
-        files, labels = shots.train.flat()
-        val_files, val_labels = shots.validation.flat()
-        listener.started(len(files) + len(val_files), config.epochs * math.ceil(len(files) / config.batch))
-        images = cache_images(
-            model, files + val_files, labels + val_labels, backbone.preprocess, listener.read
-        )
-        seen, unseen = _split(images, len(files))
-        text = cache_texts(model, shots.train.class_names, config.templates)
-        with naming_storage_errors(out), (partial / METRICS).open("w", encoding="utf-8") as log:
-            for step in fit(model, seen, text, config):
-                log.write(msgspec.json.encode(_flat(step)).decode() + "\n")
-                listener.stepped(step)
-        write_run(partial, config, model, shots, _metrics(model, seen, unseen, text))
+    model = AdaptedClip(backbone, config, torch.Generator().manual_seed(config.seed))
+    config = msgspec.structs.replace(
+        config,
+        image_blocks=len(model.image.blocks),
+        text_blocks=len(model.text.blocks),
+        precision=resolved(config.precision, backbone.device),
+    )
+    if distributed.is_main():
+        with working_folder(out, fresh=execution.fresh) as work:
+            distributed.wait_for_all()  # nobody looks for a checkpoint that --fresh is about to remove
+            _train_in(work, out, config, model, shots, listener, execution)
+    else:
+        distributed.wait_for_all()
+        _train_in(partial_folder(out), out, config, model, shots, listener, execution)
     return load_run(out)
 
 
-def fit(model: AdaptedClip, images: ImageCache, text: TextCache, config: TrainConfig) -> Iterator[Step]:
-    """Train the adapters in place, one step per item taken.
+def _train_in(
+    work: Path,
+    out: Path,
+    config: TrainConfig,
+    model: AdaptedClip,
+    shots: FewShot,
+    listener: Listener,
+    execution: Execution,
+) -> None:
+    """Train in the folder ``work``, from its checkpoint if it has one, and write the run ``out``."""
+    state = TrainState(model, config)
+    identity = _identity(config, model.backbone, shots)
+    load_checkpoint(work, state, identity)
+    count = len(shots.train.flat()[0])
+    listener.started(count + len(shots.validation.flat()[0]), config.epochs * math.ceil(count / config.batch))
+    seen, unseen = _images(model, shots, config, execution, work, listener).split(count)
+    text = cache_texts(model, shots.train.class_names, config.templates)
+    if execution.compile:
+        for tower in (model.image, model.text):
+            setattr(tower, "reconstructed", torch.compile(tower.reconstructed))  # noqa: B010 - a method
+    steps = fit(model, seen, text, config, state)
+    try:
+        for step in _logged(steps, work, state, identity, execution):
+            listener.stepped(step)
+    except RunError:  # it would end the same way again
+        forget_checkpoint(work)
+        raise
+    if distributed.is_main():
+        with run_folder(out) as partial:
+            with naming_storage_errors(out):
+                (partial / METRICS).write_bytes((work / METRICS).read_bytes())
+            write_run(partial, config, model, shots, _metrics(model, seen, unseen, text))
+        forget_checkpoint(work)
+    distributed.wait_for_all()
+
+
+def _logged(
+    steps: Iterator[Step], work: Path, state: TrainState, identity: Identity, execution: Execution
+) -> Iterator[Step]:
+    """Write a line per step and, every so often, a checkpoint; lines past the last one are replaced."""
+    if not distributed.is_main():
+        yield from steps
+        return
+    with naming_storage_errors(work):
+        path = work / METRICS
+        lines = path.read_bytes().splitlines(keepends=True) if state.step else []
+        path.write_bytes(b"".join(lines[: state.step]))
+    saved = time.monotonic()
+    with naming_storage_errors(work):
+        log = path.open("ab", buffering=0)
+    with log:
+        for step in steps:
+            with naming_storage_errors(work):
+                log.write(msgspec.json.encode(_flat(step)) + b"\n")
+            if time.monotonic() - saved >= execution.checkpoint_every:
+                save_checkpoint(work, state, identity)
+                saved = time.monotonic()
+            yield step
+
+
+def fit(
+    model: AdaptedClip,
+    images: ImageSource,
+    text: TextCache,
+    config: TrainConfig,
+    state: TrainState | None = None,
+) -> Iterator[Step]:
+    """Train the adapters in place, one step per item taken, from where ``state`` stands.
 
     Raises:
         RunError: a loss term that is not finite, by step and name.
     """
-    parameters = list(adapter_params(model).values())
-    optimizer = _optimizer(parameters, config)
-    order = np.random.default_rng(config.seed)
+    state = state or TrainState(model, config)
+    device = model.backbone.device
+    precision = resolved(config.precision, device)
     per_epoch = math.ceil(len(images.labels) / config.batch)
     total = config.epochs * per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda n: 0.5 * (1 + math.cos(math.pi * n / total))
-    )
-    for number in range(total):
-        if number % per_epoch == 0:
-            shuffled = torch.from_numpy(order.permutation(len(images.labels))).to(images.labels.device)
-        chosen = shuffled[number % per_epoch * config.batch :][: config.batch]
-        terms, accuracy = losses(model, images, text, chosen, config)
-        values = terms.values()
+    for number, chosen in itertools.islice(enumerate(_batches(images.labels, config)), state.step, None):
+        epoch = number // per_epoch + 1
+        lr = config.lr * 0.5 * (1 + math.cos(math.pi * number / total))
+        state.optimizer.param_groups[0]["lr"] = lr
+        state.optimizer.zero_grad()
+        own = distributed.share(chosen)
+        weight = len(own) / len(chosen)
+        values = dict.fromkeys(_REPORTED, 0.0)
+        if len(own):
+            with autocast(precision, device):
+                terms, accuracy = losses(model, images, text, own, config, epoch)
+            values = {n: weight * v for n, v in {**terms.values(), "accuracy": accuracy}.items()}
+            torch.autograd.backward(state.scaler.scale(terms.total * weight))
+        values = distributed.sum_values(values, device)
         _check_finite(values, number + 1)
-        optimizer.zero_grad()
-        torch.autograd.backward(terms.total)
-        optimizer.step()
-        lr = float(schedule.get_last_lr()[0])
-        schedule.step()
-        yield Step(number + 1, number // per_epoch + 1, lr, accuracy, values)
+        distributed.sum_gradients(state.parameters.values())
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.step = number + 1
+        yield Step(number + 1, epoch, lr, values.pop("accuracy"), len(chosen), values)
+
+
+def _batches(labels: Tensor, config: TrainConfig) -> Iterator[Tensor]:
+    """The photos of every step, each epoch in an order of its own that the seed alone decides."""
+    order = np.random.default_rng(config.seed)
+    for _ in range(config.epochs):
+        shuffled = torch.from_numpy(order.permutation(len(labels))).to(labels.device)
+        yield from torch.split(shuffled, config.batch)
 
 
 def losses(
-    model: AdaptedClip, images: ImageCache, text: TextCache, chosen: Tensor, config: TrainConfig
+    model: AdaptedClip,
+    images: ImageSource,
+    text: TextCache,
+    chosen: Tensor,
+    config: TrainConfig,
+    epoch: int | None = None,
 ) -> tuple[LossTerms, float]:
-    """The loss terms of the photos ``chosen`` (n,) int64 against all classes, and the batch's accuracy."""
-    features, image_rec = model.image.reconstructed(images.x[chosen], None)
+    """The loss terms of the photos ``chosen`` (n,) int64 against all classes, and the batch's accuracy.
+
+    ``epoch``: see :meth:`rmatk.cache.ImageSource.batch`.
+    """
+    x, frozen = images.batch(chosen, epoch)
+    features, image_rec = model.image.reconstructed(x, None)
     prompts, text_rec = model.text.reconstructed(text.x, text.lengths)
     classes = mean_of_templates(prompts, text.templates)
     labels = images.labels[chosen]
@@ -128,18 +243,13 @@ def losses(
         ce=classification(logits, labels),
         image_rec=config.l1 * image_rec,
         text_rec=config.l2 * text_rec,
-        image_con=config.l3 * consistency(features, images.frozen[chosen]),
+        image_con=config.l3 * consistency(features, frozen),
         text_con=config.l4 * consistency(classes, text.frozen),
     )
     return terms, logits.argmax(dim=-1).eq(labels).float().mean().item()
 
 
-def _optimizer(parameters: list[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+_REPORTED = ("loss", *LossTerms.__dataclass_fields__, "accuracy")
 
 
 def _check_finite(values: dict[str, float], step: int) -> None:
@@ -151,19 +261,47 @@ def _check_finite(values: dict[str, float], step: int) -> None:
         )
 
 
-def _split(images: ImageCache, count: int) -> tuple[ImageCache, ImageCache]:
-    """The first ``count`` photos, and the rest."""
-    return (
-        ImageCache(images.x[:count], images.frozen[:count], images.labels[:count]),
-        ImageCache(images.x[count:], images.frozen[count:], images.labels[count:]),
+def _images(
+    model: AdaptedClip,
+    shots: FewShot,
+    config: TrainConfig,
+    execution: Execution,
+    work: Path,
+    listener: Listener,
+) -> ImageCache | ImageStream:
+    """The training photos and, after them, the validation photos."""
+    pairs = [part.flat() for part in (shots.train, shots.validation)]
+    files, labels = [f for own, _ in pairs for f in own], [n for _, own in pairs for n in own]
+    spec = model.backbone.preprocess
+    if execution.cache == "off" or config.augment:
+        seed = config.seed if config.augment else None
+        return stream_images(model, files, labels, spec, listener.read, augment=seed)
+    return cache_images(model, files, labels, spec, listener.read, mode=execution.cache, folder=work)
+
+
+def _identity(config: TrainConfig, backbone: Backbone, shots: FewShot) -> Identity:
+    digest = hashlib.sha256()
+    for part in (shots.train, shots.validation):
+        for name, file, label in zip(part.relative(), *part.flat(), strict=True):
+            digest.update(f"{part.class_names[label]}\0{name}\0{file.stat().st_size}\0".encode())
+    return Identity(
+        config=config,
+        backbone_digest=backbone.digest,
+        photos=digest.hexdigest(),
+        processes=distributed.size(),
     )
 
 
-def _metrics(model: AdaptedClip, seen: ImageCache, unseen: ImageCache, text: TextCache) -> Metrics:
-    train_accuracy, train_zero_shot = accuracies(model, seen, text)
-    if not len(unseen.labels):
-        return Metrics(train_accuracy, train_zero_shot, None, None)
-    return Metrics(train_accuracy, train_zero_shot, *accuracies(model, unseen, text))
+def _metrics(model: AdaptedClip, seen: ImageSource, unseen: ImageSource, text: TextCache) -> Metrics:
+    def accuracies(images: ImageSource) -> list[float]:
+        labels = images.labels.cpu()
+        return [
+            logits.argmax(dim=-1).eq(labels).float().mean().item()
+            for logits in class_logits(model, images, text)
+        ]
+
+    known = accuracies(seen)
+    return Metrics(*known, *(accuracies(unseen) if len(unseen.labels) else (None, None)))
 
 
 def _flat(step: Step) -> dict[str, float]:

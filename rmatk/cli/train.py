@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -12,9 +12,10 @@ from rmatk.cli import app
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from rmatk.config import TrainConfig
     from rmatk.run import Run
     from rmatk.train import Listener
+
+Settings = TypeVar("Settings")
 
 
 @app.command()
@@ -49,53 +50,100 @@ def train(
             help="Prompt with {} for the class name; repeatable. One unless told: 'a photo of a {}.'"
         ),
     ] = None,
+    augment: Annotated[
+        bool,
+        typer.Option("--augment", help="Random crops and mirror images; nothing is cached: far slower."),
+    ] = False,
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, bf16 or fp16; auto: 16 bits on a GPU, fp32 on most CPUs.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    cache: Annotated[
+        str, typer.Option(help="Where frozen activations are kept: auto, memory, disk or off.")
+    ] = "auto",
+    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 15.0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew where an interrupted run could go on.")
+    ] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the adapted blocks: slow start, faster steps.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Fit adapters to a few photos per class."""
-    from rmatk.config import TrainConfig
+    """Fit adapters to a few photos per class; the same command goes on after an interruption."""
+    from rmatk.config import Execution, TrainConfig
 
-    chosen = {name: value for name, value in locals().items() if name in TrainConfig.__struct_fields__}
-    if template:
-        chosen["templates"] = tuple(template)
-    config = _config({name: value for name, value in chosen.items() if value is not None})
+    given = {**locals(), "templates": tuple(template) if template else None}
+    config, execution = _settings(given, TrainConfig), _settings(given, Execution)
+    if augment:
+        typer.echo(
+            "note: --augment turns the image cache off: every step runs the whole image tower", err=True
+        )
 
+    from rmatk import distributed
     from rmatk.backbone import load_backbone
     from rmatk.cli.console import progress_bar
     from rmatk.train import train as train_run
 
-    backbone = load_backbone(config.model, config.pretrained, device)
-    with progress_bar(quiet=as_json) as progress:
-        run = train_run(config, backbone, data, out, _listener(progress))
-    _show(run, as_json)
+    with distributed.group(device) as own:
+        main = distributed.is_main()
+        backbone = load_backbone(config.model, config.pretrained, own)
+        try:
+            with progress_bar(quiet=as_json or not main) as progress:
+                run = train_run(config, backbone, data, out, _listener(progress), execution)
+        except KeyboardInterrupt:
+            if main:
+                _say_how_to_resume(out)
+            raise typer.Exit(130) from None
+    if main:
+        _show(run, as_json)
 
 
-def _config(chosen: dict[str, object]) -> TrainConfig:
+def _settings(given: dict[str, object], kind: type[Settings]) -> Settings:
     """The settings that were given over the defaults; what is wrong with them is a usage error."""
     import msgspec
 
-    from rmatk.config import TrainConfig
-
+    known = {field.name for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]
     try:
-        return msgspec.convert(chosen, TrainConfig)
+        return msgspec.convert({n: v for n, v in given.items() if n in known and v is not None}, kind)
     except msgspec.ValidationError as error:
         raise typer.BadParameter(str(error)) from error
 
 
+def _say_how_to_resume(out: Path) -> None:
+    """After Ctrl-C: what was kept, and what to do with it."""
+    from rmatk.checkpoint import partial_folder
+
+    partial = partial_folder(out)
+    if partial.is_dir():
+        typer.echo(f"interrupted; the last checkpoint is kept in {partial}", err=True)
+        typer.echo("next: the same command again goes on from there; with --fresh it begins anew", err=True)
+    else:
+        typer.echo("interrupted before the first checkpoint; nothing was written", err=True)
+
+
 def _listener(progress: Progress) -> Listener:
-    """Shows training on a progress bar."""
+    """Shows training on a progress bar: loss, the batch's accuracy, photos per second."""
+    import time
+
     from rmatk.train import Listener, Step
 
     class Bars(Listener):
         def started(self, photos: int, steps: int) -> None:
             self.photos = progress.add_task("photos", total=photos, note="")
             self.steps = progress.add_task("training", total=steps, note="")
+            self.seen, self.began = 0, 0.0
 
         def read(self, photos: int) -> None:
             progress.advance(self.photos, photos)
 
         def stepped(self, step: Step) -> None:
-            note = f"loss {step.terms['loss']:.3f}"
+            now = time.monotonic()
+            note = f"loss {step.terms['loss']:.3f}  accuracy {step.accuracy:.0%}"
+            if self.began:  # the first step, which warms up, is not timed
+                self.seen += step.photos
+                note += f"  {self.seen / (now - self.began):.0f} images/s"
+            self.began = self.began or now
             progress.update(self.steps, completed=step.step, note=note)
 
     return Bars()

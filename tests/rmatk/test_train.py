@@ -14,14 +14,22 @@ from typer.testing import CliRunner
 from rmatk.adapter import adapter_params
 from rmatk.cache import cache_images, cache_texts
 from rmatk.cli import app, commands  # noqa: F401 - registers the commands
-from rmatk.config import TrainConfig
+from rmatk.config import Execution, TrainConfig
 from rmatk.data import image_batches, read_folder
 from rmatk.model import AdaptedClip
 from rmatk.train import Listener, fit, train
 from rmatk_runtime.errors import BackboneError, DataError, RunError, StorageError
 
 CONFIG = TrainConfig(
-    shots=4, epochs=3, batch=5, lr=0.01, rank=8, templates=("a photo of a {}.", "my {}"), l3=0.2, l4=0.3
+    shots=4,
+    epochs=3,
+    batch=5,
+    lr=0.01,
+    rank=8,
+    templates=("a photo of a {}.", "my {}"),
+    l3=0.2,
+    l4=0.3,
+    precision="fp32",
 )
 
 
@@ -237,6 +245,8 @@ def test_the_flags_defaults_are_the_configurations():
     shared = flags.keys() & set(TrainConfig.__struct_fields__)
     assert {name: flags[name] for name in shared} == {name: getattr(config, name) for name in shared}
     assert set(TrainConfig.__struct_fields__) - shared == {"templates"}
+    execution = Execution()
+    assert {n: flags[n] for n in execution.__struct_fields__} == msgspec.structs.asdict(execution)
 
 
 def test_wrong_flags_are_a_usage_error_that_names_all(tmp_path):
