@@ -111,11 +111,12 @@ def test_all_outputs_hold_every_frame(bundle: Path, photos: Path, tmp_path: Path
 
 
 def test_options_reach_the_classifier_and_the_loop(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
-    options = ["--top-k", 2, "--threshold", 0.5, "--backend", "cpu", "--allow-cpu"]
+    options = ["--top-k", 2, "--threshold", 0.5, "--backend", "cpu", "--allow-cpu", "--precision", "fp16"]
     limits = ["--every", 2, "--max-frames", 3, "--batch", 2]
     code, text, _ = rmatk("infer", bundle, photos, *options, *limits, "--json")
     assert code == 0
-    assert FakeClassifier.opened == {"backend": "cpu", "allow_cpu": True, "top_k": 2, "threshold": 0.5}
+    engine = {"backend": "cpu", "precision": "fp16", "allow_cpu": True}
+    assert FakeClassifier.opened == {**engine, "top_k": 2, "threshold": 0.5}
     assert FakeClassifier.sizes == [2, 1]
     assert json.loads(text)["frames"] == 3
 
