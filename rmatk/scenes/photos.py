@@ -30,15 +30,19 @@ def rendered_kinds() -> tuple[str, ...]:
     return tuple(sorted((*HELD_OUT_KINDS, *SEEN_KINDS[::step][:_SEEN])))
 
 
-def write_photos(folder: Path, *, train: int = 16, test: int = 20, seed: int = 0) -> Path:
+def write_photos(
+    folder: Path, *, kinds: tuple[str, ...] | None = None, train: int = 16, test: int = 20, seed: int = 0
+) -> Path:
     """Render ``folder/{train,test}/<kind>/*.jpg``; equal arguments give equal files.
+
+    ``train`` and ``test`` count the pictures per kind; ``kinds`` None: :func:`rendered_kinds`.
 
     Raises:
         StorageError: ``folder`` holds something else, disk full.
     """
     with replacing_folder(folder, marker=MARKER) as partial:
         for part, count in (("train", train), ("test", test)):
-            for label, kind in enumerate(rendered_kinds()):
+            for label, kind in enumerate(kinds or rendered_kinds()):
                 place = partial / part / kind.replace(" ", "_")
                 place.mkdir(parents=True)
                 rng = np.random.default_rng([seed, part == "test", label])

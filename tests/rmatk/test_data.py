@@ -113,3 +113,30 @@ def test_photos_of_different_modes_go_together(tmp_path, tiny_preprocess):
         Image.new(mode, (40, 50)).save(tmp_path / f"{mode.strip(';')}.tif")
     (batch,) = image_batches(sorted(tmp_path.iterdir()), tiny_preprocess, 8)
     assert batch.shape == (5, 3, 32, 32)
+
+
+def test_some_unreadable_photos_may_be_passed_over(photos, tiny_preprocess):
+    files = read_folder(photos).flat()[0]
+    good = [file for index, file in enumerate(files) if index not in (1, 2, 23)]
+    for index in (1, 2, 23):
+        files[index].write_bytes(b"not an image")
+    heard: dict[int, str] = {}
+    batches = image_batches(files, tiny_preprocess, 2, max_bad=3 / 24, on_bad=heard.__setitem__)
+    expected = [preprocess(load_image(file), tiny_preprocess) for file in good]
+    np.testing.assert_array_equal(np.concatenate(list(batches)), np.stack(expected))
+    assert list(heard) == [1, 2, 23]
+    assert all(str(files[index]) in message for index, message in heard.items())
+    with pytest.raises(DataError, match="3 of 24 images cannot be used"):
+        list(image_batches(files, tiny_preprocess, 2, max_bad=2.9 / 24))
+
+
+def test_datasets_under_other_names_keep_every_photo(photos):
+    dataset = read_folder(photos)
+    names = ("red stripe", "none", "green check", "blue dot")
+    other = dataset.under(names)
+    assert other.class_names == names
+    assert other.files == (dataset.files[2], (), dataset.files[1], dataset.files[0])
+    assert dataset.select([2, 0]).files == (dataset.files[2], dataset.files[0])
+    twins = Dataset(dataset.root, ("crane", "crane"), dataset.files[:2])
+    assert twins.under(("crane", "crane")) == twins
+    assert twins.under(("shark", "crane", "crane")).files == ((), dataset.files[0] + dataset.files[1], ())

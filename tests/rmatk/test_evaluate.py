@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from rmatk.config import TrainConfig
-from rmatk.data import image_batches, read_folder
-from rmatk.evaluate import evaluate
+from rmatk.data import Dataset, image_batches, read_folder
+from rmatk.evaluate import evaluate, known_labels
 from rmatk.model import AdaptedClip
 from rmatk_runtime.errors import DataError
 
@@ -70,3 +70,23 @@ def test_class_embeddings_are_the_unit_mean_over_templates(model):
     mean = torch.stack(each).mean(0)
     expected = mean / mean.norm(dim=-1, keepdim=True)
     torch.testing.assert_close(model.class_embeddings(NAMES, TEMPLATES), expected, atol=1e-6, rtol=0)
+
+
+def test_unreadable_photos_are_listed_and_count_nowhere(model, photos):
+    readable = {path.name: path for path in (photos / "green_check").iterdir()}
+    dataset = read_folder(photos)
+    (photos / "green_check" / "3.png").write_bytes(b"not an image")
+    report = evaluate(model, NAMES, TEMPLATES, dataset, max_bad=0.05)
+    assert report.images == 23
+    assert [c.images for c in report.per_class] == [8, 7, 8]
+    assert [str(readable["3.png"]) in message for message in report.unreadable] == [True]
+    (photos / "green_check" / "3.png").unlink()
+    whole = evaluate(model, NAMES, TEMPLATES, read_folder(photos))
+    assert (whole.per_class, whole.unreadable) == (report.per_class, ())
+
+
+def test_classes_of_one_name_keep_their_own_photos(photos):
+    dataset = read_folder(photos)
+    twins = Dataset(dataset.root, ("crane", "crane", "shark"), dataset.files)
+    assert known_labels(twins, twins.class_names) == [0] * 8 + [1] * 8 + [2] * 8
+    assert known_labels(twins, ("shark", "crane", "crane")) == [1] * 16 + [0] * 8
