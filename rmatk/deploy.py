@@ -66,7 +66,11 @@ def export_source(
         class_tokens=tokens.reshape(len(names), len(templates), -1),
         templates=templates,
         tokenizer=backbone.tokenizer_json or clip_tokenizer_json(backbone.tokenize),
-        decision=Decision(logit_scale=model.logit_scale),
+        decision=Decision(
+            logit_scale=model.logit_scale,
+            temperature=record.calibration.temperature,
+            reject_threshold=record.calibration.reject_threshold,
+        ),
         model=ModelInfo(
             name=backbone.name,
             pretrained=backbone.pretrained,
@@ -76,6 +80,7 @@ def export_source(
         golden=_golden_set(model, _training_photos(run, data), classes, golden or GOLDEN_IMAGES),
         ship_golden=ship,
         precisions=precisions,
+        checkpoint=run.adapter,
         run_digest=run_digest(run),
         adapter_digest=record.adapter_sha256,
         versions=record.versions,

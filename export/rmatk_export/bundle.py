@@ -6,10 +6,12 @@ and only then takes the target's name. What fails leaves nothing behind.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -19,8 +21,9 @@ from tokenizers import Tokenizer
 from rmatk_export.checks import checked
 from rmatk_export.fold import fold
 from rmatk_export.graph import OPSET, image_graph, text_graph
+from rmatk_export.proof import Proof, prove
 from rmatk_export.torch_folded import run_image
-from rmatk_export.weights import FoldedTower, ImageStem, TextStem, Tower, count_parameters
+from rmatk_export.weights import Array, FoldedTower, ImageStem, TextStem, Tower
 from rmatk_runtime.backends import open_backend
 from rmatk_runtime.backends.onnx_runtime import create_session
 from rmatk_runtime.bundle import Bundle
@@ -47,7 +50,7 @@ from rmatk_runtime.preprocess import PreprocessSpec, preprocess
 
 IMAGE_FILES: dict[Precision, str] = {"fp32": "image_encoder.onnx", "fp16": "image_encoder.fp16.onnx"}
 TEXT_FILE, TOKENIZER_FILE = "text_encoder.onnx", "tokenizer.json"
-CLASSES_FILE, GOLDEN_FILE = "classes.npz", "golden.npz"
+CLASSES_FILE, GOLDEN_FILE, REPORT_FILE = "classes.npz", "golden.npz", "report.json"
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class ExportSource:
     ``image``, ``text``: the towers with their adapters; ``class_tokens`` (C, T, L) int64: every class'
     prompt under each of T templates, from which ``classes`` were embedded by PyTorch; ``tokenizer``: the
     Hugging Face tokenizers JSON that gives those ids; ``golden`` with PyTorch's embeddings; ``ship_golden``:
-    whether its pictures travel in the bundle; ``precisions`` of the image encoder, the first being what a
-    device runs unless told otherwise.
+    whether its pictures travel in the bundle; ``checkpoint``: every adapter tensor as trained, by name, both
+    branches; ``precisions`` of the image encoder, the first being what a device runs unless told otherwise.
     """
 
     image: Tower[ImageStem]
@@ -72,6 +75,7 @@ class ExportSource:
     model: ModelInfo
     golden: GoldenSet
     ship_golden: bool
+    checkpoint: Mapping[str, Array]
     run_digest: str
     adapter_digest: str
     versions: dict[str, str]
@@ -80,11 +84,11 @@ class ExportSource:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written: parity stages, file sizes in bytes, parameters of the image encoder as exported."""
+    """What was written: parity stages, file sizes in bytes, and where every trained tensor went."""
 
     stages: tuple[StageResult, ...]
     sizes: dict[str, int]
-    image_parameters: int
+    proof: Proof
 
 
 def write_bundle(source: ExportSource, out: Path) -> ExportReport:
@@ -97,21 +101,39 @@ def write_bundle(source: ExportSource, out: Path) -> ExportReport:
     """
     with replacing_folder(out, marker=MANIFEST) as folder:
         image = fold(source.image)
-        for precision in source.precisions:
-            graph = image_graph(image, half=precision == "fp16")
-            _write_graph(folder / IMAGE_FILES[precision], checked(graph, image))
-        text = fold(source.text)
-        _write_graph(folder / TEXT_FILE, checked(text_graph(text), text))
+        graphs = _write_graphs(source, image, folder)
         write_atomic(folder / TOKENIZER_FILE, source.tokenizer.encode())
         write_atomic(folder / CLASSES_FILE, encode_classes(source.classes))
         write_atomic(folder / GOLDEN_FILE, encode_golden(source.golden))
         write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
-        stages = _gate(Bundle.open(folder), source, image, out)
+        stages = tuple(_gate(Bundle.open(folder), source, image, out))
+        proof = prove(source.checkpoint, graphs, _adapter_scale(source.image))
         if not source.ship_golden:
             (folder / GOLDEN_FILE).unlink()
-            write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
+        report = msgspec.json.encode({"stages": stages, "proof": proof})
+        write_atomic(folder / REPORT_FILE, msgspec.json.format(report, indent=2))
+        write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    return ExportReport(tuple(stages), sizes, count_parameters(image))
+    return ExportReport(stages, sizes, proof)
+
+
+def _write_graphs(
+    source: ExportSource, image: FoldedTower[ImageStem], folder: Path
+) -> dict[str, onnx.ModelProto]:
+    """Write every graph; returns the float32 ones, image and text, by file name."""
+    text = fold(source.text)
+    full = checked(image_graph(image), image)
+    text_model = checked(text_graph(text), text)
+    for precision in source.precisions:
+        model = full if precision == "fp32" else checked(image_graph(image, half=True), image)
+        _write_graph(folder / IMAGE_FILES[precision], model)
+    _write_graph(folder / TEXT_FILE, text_model)
+    return {IMAGE_FILES["fp32"]: full, TEXT_FILE: text_model}
+
+
+def _adapter_scale(tower: Tower[ImageStem]) -> float:
+    """s, one for all adapters of a run."""
+    return next(block.adapter.scale for block in tower.blocks if block.adapter is not None)
 
 
 def _write_graph(path: Path, model: onnx.ModelProto) -> None:

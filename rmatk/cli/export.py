@@ -63,11 +63,19 @@ def _show(out: Path, report: ExportReport, as_json: bool) -> None:
     from rmatk.cli.parity import print_stages
 
     if as_json:
-        print_json({"bundle": str(out), "sizes": report.sizes, "stages": report.stages})
+        print_json(
+            {"bundle": str(out), "sizes": report.sizes, "stages": report.stages, "proof": report.proof}
+        )
         return
     print_stages(f"parity of {out} with PyTorch", report.stages)
     rows = [(name, f"{size / 1e6:.2f}") for name, size in report.sizes.items()]
     print_table(str(out), ("file", "MB"), [*rows, ("together", f"{sum(report.sizes.values()) / 1e6:.2f}")])
+    proof = report.proof
+    kept = sum(place.where != "dropped" for place in proof.placements)
+    typer.echo(
+        f"{kept} adapter tensors are in the graphs; the reconstruction branch is in none of them: "
+        f"{proof.parameters_dropped:,} parameters ({proof.bytes_saved / 1e6:.2f} MB) dropped"
+    )
     print_next(
         f"rmatk infer {out} --camera 0", f"rmatk parity {out}    # on the device, once it is copied there"
     )
