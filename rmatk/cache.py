@@ -190,8 +190,10 @@ def cache_texts(model: AdaptedClip, names: Sequence[str], templates: Sequence[st
 def class_logits(model: AdaptedClip, images: ImageSource, text: TextCache) -> tuple[Tensor, Tensor]:
     """(adapted, zero-shot) logits (N, C) of every photo, scaled, in float32 on the CPU."""
     classes = mean_of_templates(model.text.adapted(text.x, text.lengths), text.templates)
-    adapted, frozen = [], []
-    for chosen in torch.split(torch.arange(len(images.labels), device=images.labels.device), _BATCH):
+    none = torch.empty(0, len(classes))
+    adapted, frozen = [none], [none]
+    everything = torch.arange(len(images.labels), device=images.labels.device)
+    for chosen in torch.split(everything, _BATCH) if len(everything) else ():
         x, own = images.batch(chosen)
         adapted.append((model.logit_scale * model.image.adapted(x, None) @ classes.T).cpu())
         frozen.append((model.logit_scale * own @ text.frozen.T).cpu())

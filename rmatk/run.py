@@ -1,6 +1,7 @@
-"""The folder that training leaves: ``adapter.safetensors``, ``run.json`` and ``metrics.jsonl``; no pickle.
+"""The folder that training leaves: ``adapter.safetensors``, ``run.json``, ``metrics.jsonl``, ``report.html``.
 
-It is written as a whole or not at all, and refused when a byte has changed or the backbone is another one.
+No pickle. It is written as a whole or not at all, and refused when a byte has changed or the backbone is
+another one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from rmatk.backbone import Backbone
+from rmatk.calibration import Calibration
 from rmatk.config import TrainConfig
 from rmatk.data import FewShot
 from rmatk.model import AdaptedClip
@@ -62,6 +64,8 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     validation_files: tuple[str, ...]
     notes: tuple[str, ...]
     metrics: Metrics
+    calibration: Calibration = Calibration()
+    """Fitted to the validation shots; carried into the bundle."""
     versions: dict[str, str]
     adapter_sha256: str
 
@@ -87,9 +91,14 @@ def run_folder(path: Path) -> Iterator[Path]:
 
 
 def write_run(
-    folder: Path, config: TrainConfig, model: AdaptedClip, shots: FewShot, metrics: Metrics
-) -> None:
-    """Write ``adapter.safetensors`` and then ``run.json`` into ``folder``.
+    folder: Path,
+    config: TrainConfig,
+    model: AdaptedClip,
+    shots: FewShot,
+    metrics: Metrics,
+    calibration: Calibration,
+) -> RunRecord:
+    """Write ``adapter.safetensors`` and then ``run.json`` into ``folder``; returns what the latter holds.
 
     Raises:
         StorageError: disk full, no permission.
@@ -106,13 +115,15 @@ def write_run(
             data=str(shots.train.root.resolve()),
             train_files=tuple(shots.train.relative()),
             validation_files=tuple(shots.validation.relative()),
-            notes=shots.notes,
+            notes=shots.notes if calibration.note is None else (*shots.notes, calibration.note),
             metrics=metrics,
+            calibration=calibration,
             versions=_versions(),
             adapter_sha256=sha256_file(folder / ADAPTER),
         )
         encoded = msgspec.json.format(msgspec.json.encode(record), indent=2)
         (folder / RECORD).write_bytes(encoded + b"\n")
+    return record
 
 
 def load_run(path: Path) -> Run:

@@ -32,6 +32,7 @@ from rmatk.cache import (
     class_logits,
     stream_images,
 )
+from rmatk.calibration import Calibration, calibrate, softmax
 from rmatk.checkpoint import (
     Identity,
     TrainState,
@@ -46,6 +47,7 @@ from rmatk.data import FewShot, few_shot, read_folder
 from rmatk.losses import LossTerms, classification, consistency
 from rmatk.model import AdaptedClip, mean_of_templates
 from rmatk.precision import autocast, resolved
+from rmatk.report import Answers, write_report
 from rmatk.run import METRICS, RECORD, Metrics, Run, load_run, run_folder, write_run
 from rmatk_runtime.errors import RunError, naming_storage_errors
 from rmatk_runtime.files import check_replaceable
@@ -145,7 +147,8 @@ def _train_in(
         with run_folder(out) as partial:
             with naming_storage_errors(out):
                 (partial / METRICS).write_bytes((work / METRICS).read_bytes())
-            write_run(partial, config, model, shots, _metrics(model, seen, unseen, text))
+            metrics, calibration, answers = _results(model, shots, seen, unseen, text)
+            write_report(partial, write_run(partial, config, model, shots, metrics, calibration), answers)
         forget_checkpoint(work)
     distributed.wait_for_all()
 
@@ -292,16 +295,22 @@ def _identity(config: TrainConfig, backbone: Backbone, shots: FewShot) -> Identi
     )
 
 
-def _metrics(model: AdaptedClip, seen: ImageSource, unseen: ImageSource, text: TextCache) -> Metrics:
-    def accuracies(images: ImageSource) -> list[float]:
-        labels = images.labels.cpu()
-        return [
-            logits.argmax(dim=-1).eq(labels).float().mean().item()
-            for logits in class_logits(model, images, text)
-        ]
+def _results(
+    model: AdaptedClip, shots: FewShot, seen: ImageSource, unseen: ImageSource, text: TextCache
+) -> tuple[Metrics, Calibration, Answers]:
+    """Accuracies on both sets of photos, and from the validation shots what the run is calibrated with."""
+    known = [_top1(logits, seen.labels) for logits in class_logits(model, seen, text)]
+    adapted, zero_shot = class_logits(model, unseen, text)
+    held = [_top1(logits, unseen.labels) for logits in (adapted, zero_shot)]
+    labels, classes = unseen.labels.cpu().numpy(), len(shots.train.class_names)
+    calibration = calibrate(adapted.numpy(), labels, classes)
+    chances = softmax(adapted.numpy().astype(np.float64) / calibration.temperature)
+    answers = Answers(shots.validation, chances, zero_shot.argmax(dim=-1).numpy())
+    return Metrics(*known, *(held if len(labels) else (None, None))), calibration, answers
 
-    known = accuracies(seen)
-    return Metrics(*known, *(accuracies(unseen) if len(unseen.labels) else (None, None)))
+
+def _top1(logits: Tensor, labels: Tensor) -> float:
+    return logits.argmax(dim=-1).eq(labels.cpu()).float().mean().item()
 
 
 def _flat(step: Step) -> dict[str, float]:

@@ -162,7 +162,12 @@ def test_training_writes_a_run_that_learnt_its_shots(tiny, photos, tmp_path, opt
 
     config = msgspec.structs.replace(CONFIG, optimizer=optimizer, lr=lr, epochs=20)
     run = train(config, tiny, photos, tmp_path / "run", Ears())
-    assert {f.name for f in run.path.iterdir()} == {"adapter.safetensors", "run.json", "metrics.jsonl"}
+    assert {f.name for f in run.path.iterdir()} == {
+        "adapter.safetensors",
+        "run.json",
+        "metrics.jsonl",
+        "report.html",
+    }
     metrics = run.record.metrics
     assert metrics.train_accuracy > max(metrics.train_zero_shot_accuracy, 0.8)
     assert run.record.config == msgspec.structs.replace(config, image_blocks=2, text_blocks=2)
@@ -187,7 +192,8 @@ def test_one_seed_gives_the_same_bytes(tiny, photos, tmp_path):
 
 def test_classes_short_of_photos_are_noted(tiny, photos, tmp_path):
     run = train(msgspec.structs.replace(CONFIG, shots=9, epochs=1), tiny, photos, tmp_path / "run")
-    assert len(run.record.notes) == 3
+    assert [note.split(":")[0] for note in run.record.notes[:3]] == ["blue dot", "green check", "red stripe"]
+    assert "0 validation shots" in run.record.notes[3]
     assert run.record.metrics.validation_accuracy is None
 
 

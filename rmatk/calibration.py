@@ -1,0 +1,109 @@
+"""Temperature and reject threshold from the validation shots: when is the model sure enough to answer.
+
+The temperature T divides the logits so that probabilities mean what they say: it minimises the negative
+log likelihood of the validation shots (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
+The threshold is then the largest probability at which a stated share of the right answers is still given.
+Both are fitted after training, on photos that training did not see. A few photos tell little: then neither is
+set, and a note says why.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+
+KEPT_SHARE = 0.95
+"""Of the right answers on validation shots, how many the threshold still lets through."""
+LEAST_SHOTS = 20
+LEAST_PER_CLASS = 2
+_LOWEST, _HIGHEST = 0.1, 10.0
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``temperature`` divides logits; below ``reject_threshold`` no answer is given (None: always one).
+
+    ``note``: why one of them was left alone; None: both were fitted, on ``images`` validation shots.
+    """
+
+    temperature: float = 1.0
+    reject_threshold: float | None = None
+    images: int = 0
+    note: str | None = None
+
+
+def calibrate(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: int) -> Calibration:
+    """Fit both to validation logits.
+
+    Args:
+        logits: (N, C) float32, scaled by exp(t).
+        labels: true classes (N,) int64.
+        classes: C.
+    """
+    fewest = int(np.bincount(labels, minlength=classes).min())
+    if len(labels) < LEAST_SHOTS or fewest < LEAST_PER_CLASS:
+        return Calibration(
+            images=len(labels),
+            note=f"temperature and reject threshold are not fitted: {len(labels)} validation shots, {fewest} "
+            f"of the class with the fewest; {LEAST_SHOTS} in all and {LEAST_PER_CLASS} per class are needed",
+        )
+    wide = logits.astype(np.float64)
+    temperature, note = fit_temperature(wide, labels), None
+    all_right = bool((wide.argmax(axis=1) == labels).all())
+    if all_right or not _LOWEST * 1.01 < temperature < _HIGHEST / 1.01:
+        # All right, or no better than chance: the likelihood has no maximum, and a bound means nothing.
+        temperature, note = 1.0, "the temperature stays 1: the validation shots do not determine it"
+    return Calibration(
+        temperature=temperature,
+        reject_threshold=reject_threshold(wide / temperature, labels),
+        images=len(labels),
+        note=note,
+    )
+
+
+def fit_temperature(logits: Float64, labels: npt.NDArray[np.int64]) -> float:
+    """The T in [0.1, 10] that minimises the negative log likelihood of labels (N,) under logits (N, C) / T.
+
+    The likelihood is concave in 1 / T, so a golden-section search over log T finds its one maximum.
+    """
+
+    def loss(log_temperature: float) -> float:
+        chances = np.log(softmax(logits / math.exp(log_temperature)) + np.finfo(np.float64).tiny)
+        return float(-chances[np.arange(len(labels)), labels].mean())
+
+    low, high = math.log(_LOWEST), math.log(_HIGHEST)
+    while high - low > 1e-6:
+        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        if loss(left) < loss(right):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def reject_threshold(
+    logits: Float64, labels: npt.NDArray[np.int64], kept: float = KEPT_SHARE
+) -> float | None:
+    """The largest probability that the share ``kept`` of the right answers reach; None: none is right.
+
+    Args:
+        logits: (N, C), divided by the temperature.
+        labels: (N,).
+        kept: in (0, 1].
+    """
+    right = logits.argmax(axis=1) == labels
+    if not right.any():
+        return None
+    sure = np.sort(softmax(logits).max(axis=1)[right])[::-1]
+    return float(sure[math.ceil(kept * len(sure)) - 1])
+
+
+def softmax(logits: Float64) -> Float64:
+    """Probabilities (N, C) of logits (N, C); each row sums to 1."""
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))

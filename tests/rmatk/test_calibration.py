@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rmatk.calibration import Calibration, calibrate, fit_temperature, reject_threshold, softmax
+
+
+def drawn(temperature: float, count: int = 400, classes: int = 5, seed: int = 0):
+    """Logits (N, C) and labels drawn from softmax(logits / temperature), so that this is the right T."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 4, (count, classes))
+    chances = softmax(logits / temperature)
+    return logits, np.array([rng.choice(classes, p=row) for row in chances])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_is_the_minimum_of_a_fine_grid(temperature):
+    logits, labels = drawn(temperature)
+    grid = np.exp(np.linspace(math.log(0.1), math.log(10), 20001))
+    row = np.arange(len(labels))
+
+    def loss(t):
+        z = logits / t
+        return np.mean(np.log(np.exp(z).sum(axis=1)) - z[row, labels])
+
+    best = grid[np.argmin([loss(t) for t in grid[::20]]) * 20]
+    fitted = fit_temperature(logits, labels)
+    assert fitted == pytest.approx(best, rel=0.01)
+    assert fitted == pytest.approx(temperature, rel=0.2)
+    assert loss(fitted) <= min(loss(fitted * 1.001), loss(fitted / 1.001))
+
+
+def test_the_threshold_is_the_largest_that_keeps_the_share():
+    logits, labels = drawn(1.0)
+    chances = softmax(logits)
+    sure = chances.max(axis=1)[chances.argmax(axis=1) == labels]
+    threshold = reject_threshold(logits, labels)
+    assert (sure >= threshold).mean() >= 0.95
+    assert (sure >= np.nextafter(threshold, 1)).mean() < 0.95
+    assert reject_threshold(logits, labels, kept=1.0) == sure.min()
+
+
+def test_no_right_answer_gives_no_threshold():
+    assert reject_threshold(np.eye(3) * 5, np.array([1, 2, 0])) is None
+
+
+def test_both_are_fitted_in_float64_from_float32_logits():
+    logits, labels = drawn(2.0)
+    fitted = calibrate(logits.astype(np.float32), labels, 5)
+    assert fitted.note is None and fitted.images == 400
+    assert fitted.temperature == pytest.approx(fit_temperature(logits, labels), rel=1e-4)
+    assert fitted.reject_threshold == pytest.approx(
+        reject_threshold(logits / fitted.temperature, labels), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "labels", [np.arange(19) % 3, np.array([0] * 20 + [1] * 20 + [2])], ids=["in all", "of a class"]
+)
+def test_too_few_shots_set_nothing_and_say_so(labels):
+    logits = np.random.default_rng(0).normal(size=(len(labels), 3)).astype(np.float32)
+    fitted = calibrate(logits, labels, 3)
+    assert (fitted.temperature, fitted.reject_threshold) == (1.0, None)
+    assert f"{len(labels)} validation shots" in fitted.note
+
+
+def test_shots_that_are_all_right_leave_the_temperature_alone():
+    labels = np.arange(30) % 3
+    logits = (np.eye(3)[labels] * 4 + np.random.default_rng(0).normal(0, 0.1, (30, 3))).astype(np.float32)
+    fitted = calibrate(logits, labels, 3)
+    assert fitted.temperature == 1.0 and "stays 1" in fitted.note
+    assert 0.9 < fitted.reject_threshold < 1.0
+
+
+def test_large_logits_do_not_overflow():
+    fitted = calibrate(np.full((30, 3), 1e4, np.float32) + np.eye(3)[np.arange(30) % 3], np.arange(30) % 3, 3)
+    assert isinstance(fitted, Calibration) and math.isfinite(fitted.reject_threshold)
