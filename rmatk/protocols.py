@@ -209,6 +209,8 @@ def _compare(
     derive: Callable[[Values], Values] = lambda values: values,
 ) -> ProtocolResult:
     """Fit every method to every seed's shots and measure it on every test set."""
+    if config.augment:
+        raise DataError("protocols train without augmentation, as the paper does", "leave --augment out")
     listener = listener or Listener()
     templates = (train.template,) if train.template else config.templates
     features = FrozenFeatures(backbone, config, on_photos=listener.read)

@@ -225,3 +225,9 @@ def test_tables_show_every_method(result):
     assert len(lines) == 1 + 4 * len(METHODS)
     assert lines[5].startswith("linear-probe,1,")
     assert lines[5].endswith(",,")
+
+
+def test_augmentation_is_refused_rather_than_ignored(tiny, data):
+    config = msgspec.structs.replace(CONFIG, augment=True)
+    with pytest.raises(DataError, match="without augmentation"):
+        few_shot_accuracy(tiny, data, config, [1], ["zero-shot"])
