@@ -48,12 +48,12 @@ class Prediction:
         return None if self.rejected else self.top[0].label
 
     def as_record(self, frame: Frame) -> dict[str, Any]:
-        """The JSON object that sinks write for ``frame``."""
+        """The JSON object that sinks write for ``frame``; what lies beyond four places is rounding."""
         return {
             "frame": frame.index,
             "time": round(frame.time, 6),
             "source": frame.source,
             "label": self.label,
             "rejected": self.rejected,
-            "top": [{"label": s.label, "probability": round(s.probability, 6)} for s in self.top],
+            "top": [{"label": s.label, "probability": round(s.probability, 4)} for s in self.top],
         }
