@@ -50,6 +50,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Weight of the class embeddings' consistency loss."""
     templates: tuple[str, ...] = ("a photo of a {}.",)
     """Prompts; a class's embedding is the mean over them."""
+    max_bad: float = 0.0
+    """Share of the drawn photos that may be unreadable: they are noted and left out."""
     augment: bool = False
     """Train on random crops and mirror images, which cannot be kept: each step runs the whole image tower."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -79,6 +81,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                 if template.count("{}") != 1
             ),
         ]
+        if not 0 <= self.max_bad < 1:
+            problems.append(f"--max-bad must be at least 0 and below 1, not {self.max_bad}")
         if not self.templates:
             problems.append("--template must be given at least once")
         if problems:

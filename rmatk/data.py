@@ -140,6 +140,33 @@ def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
     )
 
 
+def without_unreadable(shots: FewShot, max_bad: float) -> FewShot:
+    """The same draw without photos that cannot be read, which the notes list; at most this share of them.
+
+    With a share of 0 nothing is looked at: whoever reads the photos meets the error.
+
+    Raises:
+        DataError: more unreadable photos than that, naming them.
+    """
+    if not max_bad:
+        return shots
+    bad: dict[Path, str] = {}
+    files = [*shots.train.flat()[0], *shots.validation.flat()[0]]
+    for file in files:
+        try:
+            load_image(file)
+        except DataError as error:
+            bad[file] = error.message
+    if len(bad) > max_bad * len(files):
+        raise _unreadable(list(bad.values()), len(files))
+
+    def readable(part: Dataset) -> Dataset:
+        return replace(part, files=tuple(tuple(f for f in own if f not in bad) for own in part.files))
+
+    notes = (f"left out: {message}" for message in bad.values())
+    return FewShot(readable(shots.train), readable(shots.validation), (*shots.notes, *notes))
+
+
 def image_batches(
     files: Sequence[Path],
     spec: PreprocessSpec,
@@ -170,14 +197,19 @@ def image_batches(
                 yield np.stack(ready)
             ready = []
     if len(bad) > tolerated:
-        more = f"\n  and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-        listed = "\n  ".join(bad[:_LISTED])
-        raise DataError(
-            f"{len(bad)} of {len(files)} images cannot be used:\n  {listed}{more}",
-            "replace or remove these files",
-        )
+        raise _unreadable(bad, len(files))
     if ready:
         yield np.stack(ready)
+
+
+def _unreadable(messages: Sequence[str], of: int) -> DataError:
+    """One error for all unreadable photos."""
+    more = f"\n  and {len(messages) - _LISTED} more" if len(messages) > _LISTED else ""
+    listed = "\n  ".join(messages[:_LISTED])
+    return DataError(
+        f"{len(messages)} of {of} images cannot be used:\n  {listed}{more}",
+        "replace or remove these files, or let some be left out with --max-bad",
+    )
 
 
 def photos_below(folder: Path) -> tuple[Path, ...]:

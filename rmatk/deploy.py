@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from rmatk.backbone import Backbone
-from rmatk.data import Dataset, read_folder
+from rmatk.data import Dataset
 from rmatk.model import AdaptedClip, TowerName
 from rmatk.run import RECORD, Run, restore
 from rmatk_export.bundle import ExportSource
@@ -35,6 +35,7 @@ def export_source(
     golden: int | None = None,
     ship: bool = True,
     precisions: tuple[Precision, ...] = ("fp32",),
+    pixels: bool = False,
 ) -> ExportSource:
     """Gather everything that a bundle is made of.
 
@@ -45,6 +46,7 @@ def export_source(
         golden: pictures in the golden set, at least one per class; None: 32.
         ship: whether these pictures travel in the bundle.
         precisions: of the image encoder, the first being what a device runs unless told otherwise.
+        pixels: whether each also comes with its normalisation inside.
 
     Raises:
         RunError: another backbone.
@@ -80,6 +82,7 @@ def export_source(
         golden=_golden_set(model, _training_photos(run, data), classes, golden or GOLDEN_IMAGES),
         ship_golden=ship,
         precisions=precisions,
+        pixels=pixels,
         checkpoint=run.adapter,
         run_digest=run_digest(run),
         adapter_digest=record.adapter_sha256,
@@ -123,13 +126,12 @@ def _training_photos(run: Run, data: Path | None) -> Dataset:
     hint = "say where they lie now: rmatk export RUN -o BUNDLE --data FOLDER"
     if not root.is_dir():
         raise DataError(f"the training photos of {run.path} are not at {root} any more", hint)
-    wanted = {root / name for name in record.train_files}
+    wanted = [root / name for name in record.train_files]
     if missing := sorted(str(file) for file in wanted if not file.is_file()):
         raise DataError(f"{len(missing)} training photos are missing, first {missing[0]}", hint)
-    found = read_folder(root)
-    files = tuple(tuple(file for file in files if file in wanted) for files in found.files)
-    kept = [(name, own) for name, own in zip(found.class_names, files, strict=True) if own]
-    return Dataset(root, tuple(name for name, _ in kept), tuple(own for _, own in kept))
+    pairs = list(zip(wanted, record.train_labels, strict=True))
+    files = (tuple(file for file, of in pairs if of == label) for label in range(len(record.class_names)))
+    return Dataset(root, record.class_names, tuple(files))
 
 
 def _golden_set(model: AdaptedClip, photos: Dataset, classes: ClassMatrix, count: int) -> GoldenSet:

@@ -23,7 +23,7 @@ import msgspec
 from rmatk.backbone import Backbone
 from rmatk.config import TrainConfig
 from rmatk.data import Dataset, few_shot
-from rmatk.datasets import Splits
+from rmatk.datasets import Splits, prompts
 from rmatk.features import FrozenFeatures
 from rmatk.methods import ABLATIONS, METHODS, Fitted, Task
 from rmatk.train import Step
@@ -171,7 +171,7 @@ def cross_dataset(
 ) -> ProtocolResult:
     """Train on all classes of a source: columns are the source, every target, and ``average`` over targets.
 
-    ``targets`` are test parts by name. Prompts are the target's own where its benchmark has one.
+    ``targets`` are test parts by name. Prompts: see :func:`rmatk.datasets.prompts`.
 
     Raises:
         DataError: no targets, one named as the source, photos that cannot be read; under ``domain`` a
@@ -212,7 +212,7 @@ def _compare(
     if config.augment:
         raise DataError("protocols train without augmentation, as the paper does", "leave --augment out")
     listener = listener or Listener()
-    templates = (train.template,) if train.template else config.templates
+    templates = prompts(train, config)
     features = FrozenFeatures(backbone, config, on_photos=listener.read)
     results = []
     for method in methods:
@@ -223,7 +223,7 @@ def _compare(
             settings = msgspec.structs.replace(config, seed=seed)
             fitted = METHODS[method](Task(features, shots, templates, settings, listener.stepped))
             values = derive(
-                {c: _accuracy(fitted, features, test, config.templates) for c, test in tests.items()}
+                {c: _accuracy(fitted, features, test, prompts(test, config)) for c, test in tests.items()}
             )
             listener.measured(method, seed, values)
             per_seed.append(SeedResult(seed, values))
@@ -248,7 +248,7 @@ def _accuracy(
     fitted: Fitted, features: FrozenFeatures, test: Dataset, templates: tuple[str, ...]
 ) -> float | None:
     """Top-1 accuracy in [0, 1] among the test set's own classes, or None where the method knows none."""
-    classify = fitted(test.class_names, (test.template,) if test.template else templates)
+    classify = fitted(test.class_names, templates)
     if classify is None:
         return None
     hits = sum(

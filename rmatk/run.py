@@ -61,6 +61,8 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """The folder of photos, as an absolute path."""
     train_files: tuple[str, ...]
     """Relative to ``data``."""
+    train_labels: tuple[int, ...]
+    """The class of each of them."""
     validation_files: tuple[str, ...]
     notes: tuple[str, ...]
     metrics: Metrics
@@ -114,6 +116,7 @@ def write_run(
             logit_scale=model.logit_scale,
             data=str(shots.train.root.resolve()),
             train_files=tuple(shots.train.relative()),
+            train_labels=tuple(shots.train.flat()[1]),
             validation_files=tuple(shots.validation.relative()),
             notes=shots.notes if calibration.note is None else (*shots.notes, calibration.note),
             metrics=metrics,

@@ -43,7 +43,8 @@ from rmatk.checkpoint import (
     working_folder,
 )
 from rmatk.config import Execution, TrainConfig
-from rmatk.data import FewShot, few_shot, read_folder
+from rmatk.data import FewShot, few_shot, without_unreadable
+from rmatk.datasets import open_dataset, prompts
 from rmatk.losses import LossTerms, classification, consistency
 from rmatk.model import AdaptedClip, mean_of_templates
 from rmatk.precision import autocast, resolved
@@ -86,7 +87,7 @@ def train(
     listener: Listener | None = None,
     execution: Execution | None = None,
 ) -> Run:
-    """Train on a folder of photos and write the run folder ``out``, whole or not at all.
+    """Train on labelled photos of any form and write the run folder ``out``, whole or not at all.
 
     A run that was killed goes on from its last checkpoint when this is called again with the same arguments.
 
@@ -98,7 +99,9 @@ def train(
     """
     check_replaceable(out, marker=RECORD)
     listener, execution = listener or Listener(), execution or Execution()
-    shots = few_shot(read_folder(data), config.shots, config.seed)
+    dataset = open_dataset(data, "train")
+    config = msgspec.structs.replace(config, templates=prompts(dataset, config))
+    shots = without_unreadable(few_shot(dataset, config.shots, config.seed), config.max_bad)
     model = AdaptedClip(backbone, config, torch.Generator().manual_seed(config.seed))
     config = msgspec.structs.replace(
         config,

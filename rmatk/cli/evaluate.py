@@ -36,7 +36,7 @@ _Int = Annotated[int | None, typer.Option(help="As in rmatk train.", show_defaul
 _Float = Annotated[float | None, typer.Option(help="As in rmatk train.", show_default=False)]
 _Text = Annotated[str | None, typer.Option(help="As in rmatk train.", show_default=False)]
 _Template = Annotated[
-    list[str] | None, typer.Option(help="As in rmatk train; a benchmark's own goes before.")
+    list[str] | None, typer.Option(help="As in rmatk train; unless told, a benchmark's own.")
 ]
 
 

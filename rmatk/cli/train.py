@@ -20,7 +20,7 @@ Settings = TypeVar("Settings")
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="Photos: one subfolder per class, named after it.")],
+    data: Annotated[Path, typer.Argument(help="Photos: a subfolder per class; or a .csv, a split .json.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")],
     model: Annotated[str, typer.Option(help="rmatk-micro, or an open_clip model name.")] = "rmatk-micro",
     pretrained: Annotated[str | None, typer.Option(help="open_clip tag, or a local file of weights.")] = None,
@@ -50,6 +50,9 @@ def train(
             help="Prompt with {} for the class name; repeatable. One unless told: 'a photo of a {}.'"
         ),
     ] = None,
+    max_bad: Annotated[
+        float, typer.Option(help="Share of the photos drawn that may be unreadable; they are listed.")
+    ] = 0.0,
     augment: Annotated[
         bool,
         typer.Option("--augment", help="Random crops and mirror images; nothing is cached: far slower."),

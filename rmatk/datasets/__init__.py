@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rmatk.config import TrainConfig
 from rmatk.data import LAYOUT_HINT, Dataset, read_folder
 from rmatk.datasets.benchmarks import AIRCRAFT
 from rmatk.datasets.imagenet import TABLE, looks_like_imagenet, read_imagenet
 from rmatk.datasets.lists import read_aircraft, read_csv, read_split
 from rmatk_runtime.errors import DataError
 
-__all__ = ["Part", "Splits", "open_dataset", "open_splits"]
+__all__ = ["Part", "Splits", "open_dataset", "open_splits", "prompts"]
 
 Part = Literal["train", "val", "test"]
 _FOLDERS: dict[Part, tuple[str, ...]] = {"train": ("train",), "val": ("val",), "test": ("test", "val")}
@@ -72,6 +73,13 @@ def open_splits(source: str | Path) -> Splits:
     path = Path(source)
     name = path.parent.name if path.suffix.lower() == ".json" else path.stem
     return Splits(name or path.resolve().name, train, test.under(train.class_names))
+
+
+def prompts(dataset: Dataset, config: TrainConfig) -> tuple[str, ...]:
+    """The templates to use: those that were asked for; if none were, a benchmark's own or the default one."""
+    if dataset.template is None or config.templates != TrainConfig().templates:
+        return config.templates
+    return (dataset.template,)
 
 
 def _open_folder(path: Path, part: Part) -> Dataset:

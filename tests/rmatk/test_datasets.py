@@ -4,10 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from rmatk.config import TrainConfig
 from rmatk.datasets import open_dataset, open_splits
 from rmatk.datasets.benchmarks import BENCHMARKS
+from rmatk.deploy import export_source
+from rmatk.train import train
 from rmatk_runtime.errors import DataError
 
 
@@ -221,3 +225,49 @@ def test_what_cannot_be_labelled_photos_is_refused(tmp_path, name):
 def test_the_eleven_benchmarks_have_prompts():
     assert len(BENCHMARKS) == len({b.folder for b in BENCHMARKS}) == 11
     assert all(b.template.count("{}") == 1 for b in BENCHMARKS)
+
+
+@pytest.fixture
+def listed(tmp_path, photos) -> Path:
+    """A CSV whose labels are not the folders' names, of photos in another folder."""
+    table = tmp_path / "tables" / "train.csv"
+    table.parent.mkdir()
+    lines = [f"{file},{file.parent.name[0]} thing" for file in sorted(photos.rglob("*.png"))]
+    table.write_text("\n".join(lines))
+    return table
+
+
+def test_training_and_export_know_the_labels_of_a_csv(tiny, tmp_path, listed):
+    run = train(TrainConfig(shots=3, epochs=1, rank=2), tiny, listed, tmp_path / "run")
+    assert run.record.class_names == ("b thing", "g thing", "r thing")
+    labels = [run.record.class_names[label] for label in run.record.train_labels]
+    assert labels == [f"{Path(file).parent.name[0]} thing" for file in run.record.train_files]
+    golden = export_source(run, tiny, golden=9).golden
+    truth = [f"{Path(name).parent.name[0]} thing" for name in golden.names]
+    assert list(golden.labels) == truth
+
+
+def test_training_uses_a_benchmarks_prompt_unless_told(tiny, tmp_path, coop):
+    config = TrainConfig(shots=1, epochs=1, rank=2)
+    rows = {p: [["zebra/0.png", 0, "zebra"], ["sea_horse/0.png", 1, "sea horse"]] for p in ("train", "test")}
+    textures = coop.parent / "dtd"
+    shutil.copytree(coop / "101_ObjectCategories", textures / "images")
+    write_split(textures / "split_zhou_DescribableTextures.json", **rows)
+    own = train(config, tiny, textures, tmp_path / "own")
+    assert own.record.config.templates == ("{} texture.",)
+    told = train(msgspec.structs.replace(config, templates=("{}",)), tiny, textures, tmp_path / "told")
+    assert told.record.config.templates == ("{}",)
+
+
+def test_training_may_pass_over_unreadable_photos(tiny, tmp_path, photos):
+    (photos / "blue_dot" / "3.png").write_bytes(b"not an image")
+    config = TrainConfig(shots=8, epochs=1, rank=2)
+    with pytest.raises(DataError, match="1 of 24 images cannot be used") as caught:
+        train(config, tiny, photos, tmp_path / "run")
+    assert "--max-bad" in (caught.value.hint or "")
+    with pytest.raises(DataError, match="1 of 24 images cannot be used"):
+        train(msgspec.structs.replace(config, max_bad=0.04), tiny, photos, tmp_path / "run")
+    run = train(msgspec.structs.replace(config, max_bad=0.05), tiny, photos, tmp_path / "run")
+    assert len(run.record.train_files) == len(run.record.train_labels) == 23
+    assert "blue_dot/3.png" not in run.record.train_files
+    assert any("left out" in note and "3.png" in note for note in run.record.notes)
