@@ -46,9 +46,13 @@ from rmatk_runtime.manifest import (
     encode_manifest,
 )
 from rmatk_runtime.parity import TOLERANCES, StageResult, check_golden, compare_embeddings
-from rmatk_runtime.preprocess import PreprocessSpec, preprocess
+from rmatk_runtime.preprocess import PreprocessSpec, preprocess, resize
 
 IMAGE_FILES: dict[Precision, str] = {"fp32": "image_encoder.onnx", "fp16": "image_encoder.fp16.onnx"}
+PIXEL_FILES: dict[Precision, str] = {
+    "fp32": "image_encoder.pixels.onnx",
+    "fp16": "image_encoder.pixels.fp16.onnx",
+}
 TEXT_FILE, TOKENIZER_FILE = "text_encoder.onnx", "tokenizer.json"
 CLASSES_FILE, GOLDEN_FILE, REPORT_FILE = "classes.npz", "golden.npz", "report.json"
 
@@ -61,7 +65,8 @@ class ExportSource:
     prompt under each of T templates, from which ``classes`` were embedded by PyTorch; ``tokenizer``: the
     Hugging Face tokenizers JSON that gives those ids; ``golden`` with PyTorch's embeddings; ``ship_golden``:
     whether its pictures travel in the bundle; ``checkpoint``: every adapter tensor as trained, by name, both
-    branches; ``precisions`` of the image encoder, the first being what a device runs unless told otherwise.
+    branches; ``precisions`` of the image encoder, the first being what a device runs unless told otherwise;
+    ``pixels``: whether each also comes with its normalisation inside.
     """
 
     image: Tower[ImageStem]
@@ -80,6 +85,7 @@ class ExportSource:
     adapter_digest: str
     versions: dict[str, str]
     precisions: tuple[Precision, ...] = ("fp32",)
+    pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,8 +131,12 @@ def _write_graphs(
     full = checked(image_graph(image), image)
     text_model = checked(text_graph(text), text)
     for precision in source.precisions:
-        model = full if precision == "fp32" else checked(image_graph(image, half=True), image)
+        half = precision == "fp16"
+        model = checked(image_graph(image, half=True), image) if half else full
         _write_graph(folder / IMAGE_FILES[precision], model)
+        if source.pixels:
+            model = image_graph(image, half=half, pixels=source.preprocess)
+            _write_graph(folder / PIXEL_FILES[precision], checked(model, image))
     _write_graph(folder / TEXT_FILE, text_model)
     return {IMAGE_FILES["fp32"]: full, TEXT_FILE: text_model}
 
@@ -152,7 +162,7 @@ def _manifest(source: ExportSource, folder: Path) -> Manifest:
     return Manifest(
         model=source.model,
         preprocess=source.preprocess,
-        graphs=tuple(Graph(precision=p, file=IMAGE_FILES[p], opset=OPSET) for p in source.precisions),
+        graphs=_graphs(source),
         text=TextEncoder(
             file=TEXT_FILE, tokenizer=TOKENIZER_FILE, context_length=len(source.text.stem.positions)
         ),
@@ -171,6 +181,15 @@ def _manifest(source: ExportSource, folder: Path) -> Manifest:
     )
 
 
+def _graphs(source: ExportSource) -> tuple[Graph, ...]:
+    images = [Graph(precision=p, file=IMAGE_FILES[p], opset=OPSET) for p in source.precisions]
+    pixels = [
+        Graph(precision=p, file=PIXEL_FILES[p], input="pixels", opset=OPSET)
+        for p in (source.precisions if source.pixels else ())
+    ]
+    return (*images, *pixels)
+
+
 def _gate(
     bundle: Bundle, source: ExportSource, image: FoldedTower[ImageStem], out: Path
 ) -> list[StageResult]:
@@ -180,6 +199,9 @@ def _gate(
         with open_backend(bundle, "cpu", precision=precision) as backend:
             preprocessing, engine = check_golden(bundle, backend, precision)
         stages += [engine] if preprocessing in stages else [preprocessing, engine]
+    stages += [
+        _check_pixels(bundle, source, graph) for graph in bundle.manifest.graphs if graph.input == "pixels"
+    ]
     stages += [_check_tokenizer(bundle, source), _check_text(bundle, source)]
     for stage in stages:
         if not stage:
@@ -201,6 +223,23 @@ def _check_fold(source: ExportSource, image: FoldedTower[ImageStem]) -> StageRes
         classes=source.classes,
         decision=source.decision,
         tolerance=TOLERANCES["fp32"],
+        names=golden.names,
+    )
+
+
+def _check_pixels(bundle: Bundle, source: ExportSource, graph: Graph) -> StageResult:
+    """A graph with the normalisation inside, on the golden pictures resized by the one preprocessing."""
+    golden = source.golden
+    session = create_session(bundle.file(graph.file), half=graph.precision == "fp16")
+    pixels = np.stack([resize(picture, source.preprocess) for picture in golden.images])
+    (embeddings,) = session.run(None, {"pixels": pixels})
+    return compare_embeddings(
+        f"onnxruntime cpu {graph.precision} on pixels",
+        golden.embeddings,
+        embeddings,
+        classes=source.classes,
+        decision=source.decision,
+        tolerance=TOLERANCES[graph.precision],
         names=golden.names,
     )
 

@@ -27,6 +27,9 @@ def export(
     precision: Annotated[
         list[str] | None, typer.Option(help="fp32 or fp16; repeatable, the first is the default on a device.")
     ] = None,
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Also graphs that take uint8 pixels, normalisation inside.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fold the adapters into ONNX graphs, drop the reconstruction branch, check parity, write a bundle."""
@@ -45,7 +48,13 @@ def export(
     backbone = load_backbone(config.model, config.pretrained)
     count = None if golden == "none" else int(golden)
     source = export_source(
-        loaded, backbone, data=data, golden=count, ship=count is not None, precisions=chosen
+        loaded,
+        backbone,
+        data=data,
+        golden=count,
+        ship=count is not None,
+        precisions=chosen,
+        pixels=pixels,
     )
     _show(out, write_bundle(source, out), as_json)
 

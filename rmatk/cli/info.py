@@ -39,7 +39,10 @@ def _show_bundle(path: Path, as_json: bool) -> None:
         ("backbone digest", manifest.model.backbone_digest[:16]),
         ("classes", f"{len(names)}: {', '.join(names)}"),
         ("prompts", " | ".join(manifest.labels.templates)),
-        ("image graphs", ", ".join(f"{graph.precision} ({graph.file})" for graph in manifest.graphs)),
+        (
+            "image graphs",
+            ", ".join(f"{graph.precision} on {graph.input} ({graph.file})" for graph in manifest.graphs),
+        ),
         ("text encoder", f"{manifest.text.file}, {manifest.text.context_length} tokens"),
         ("input", f"{spec.width}x{spec.height}, {spec.resize_mode}, {spec.interpolation}"),
         ("logit scale", f"{decision.logit_scale:.4g}, temperature {decision.temperature:.4g}"),

@@ -44,7 +44,7 @@ def parity(
     with ExitStack() as stack:
         engines = [
             (graph.precision, stack.enter_context(open_backend(opened, backend, precision=graph.precision)))
-            for graph in opened.manifest.graphs
+            for graph in opened.graphs()
         ]
         if data is not None and against is not None:
             stages = _against(opened, engines, against, data, quiet=as_json)

@@ -36,16 +36,20 @@ class Bundle:
                 raise BundleError(f"{path}: {name} is used by the manifest but not listed in it", _AGAIN)
         return cls(path, manifest)
 
+    def graphs(self) -> tuple[Graph, ...]:
+        """The image graphs that take normalised images, the first being the default."""
+        return tuple(graph for graph in self.manifest.graphs if graph.input == "images")
+
     def graph(self, precision: str | None = None) -> Graph:
         """The image graph of a precision, or the first one.
 
         Raises:
             BundleError: the bundle holds no graph of that precision.
         """
-        for graph in self.manifest.graphs:
+        for graph in self.graphs():
             if precision in (None, graph.precision):
                 return graph
-        held = ", ".join(graph.precision for graph in self.manifest.graphs)
+        held = ", ".join(graph.precision for graph in self.graphs())
         raise BundleError(f"{self.path} holds no {precision} graph, only {held}", "export that precision")
 
     def file(self, name: str) -> Path:

@@ -37,12 +37,15 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One ONNX image encoder: ``images`` (N, 3, H, W) float32 -> ``embeddings`` (N, D) float32."""
+    """One ONNX image encoder -> ``embeddings`` (N, D) float32, unit length.
+
+    ``input``: ``images`` (N, 3, H, W) float32 normalised, or ``pixels`` (N, H, W, 3) uint8 RGB at network
+    size, for servers that have no preprocessing of their own.
+    """
 
     precision: Precision
     file: str
-    input: str = "images"
-    output: str = "embeddings"
+    input: Literal["images", "pixels"] = "images"
     opset: int
 
 

@@ -46,6 +46,18 @@ def test_half_precision_travels_beside_full(tiny_source, tmp_path: Path):
     assert bundle.graph().precision == "fp16" and bundle.graph("fp32").file == "image_encoder.onnx"
 
 
+def test_graphs_on_pixels_give_the_same(tiny_source, tmp_path: Path):
+    source = dataclasses.replace(tiny_source, precisions=("fp32", "fp16"), pixels=True)
+    report = write_bundle(source, tmp_path / "bundle")
+    stages = {stage.stage: stage for stage in report.stages}
+    for precision in ("fp32", "fp16"):
+        plain, pixels = (stages[f"onnxruntime cpu {precision}{end}"] for end in ("", " on pixels"))
+        assert pixels and pixels.max_embedding_difference == plain.max_embedding_difference
+    bundle = Bundle.open(tmp_path / "bundle")
+    assert [graph.input for graph in bundle.graphs()] == ["images", "images"]
+    assert len(bundle.manifest.graphs) == 4
+
+
 def test_golden_pictures_can_stay_at_home(tiny_source, tmp_path: Path):
     write_bundle(dataclasses.replace(tiny_source, ship_golden=False), tmp_path / "bundle")
     assert Bundle.open(tmp_path / "bundle").golden() is None
