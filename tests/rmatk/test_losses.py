@@ -39,6 +39,14 @@ def test_reconstruction_error_counts_real_tokens_of_prompts_only():
     assert found.item() == pytest.approx(np.mean(squares))
 
 
+def test_rounding_is_no_difference_and_has_no_gradient():
+    adapted = torch.tensor([[0.5, 0.5, 0.5]], dtype=torch.float64, requires_grad=True)
+    loss = consistency(adapted, torch.tensor([[0.5 + 1e-7, 0.5 - 1e-5, 0.5 + 1e-3]], dtype=torch.float64))
+    assert loss.item() == pytest.approx(1e-5 + 1e-3)
+    torch.autograd.backward(loss)
+    assert adapted.grad.tolist() == [[0, 1, -1]]
+
+
 def test_the_total_is_the_sum_of_all_terms():
     terms = LossTerms(*(torch.tensor(float(2**n)) for n in range(5)))
     assert terms.total.item() == 31
