@@ -116,7 +116,7 @@ def test_the_fast_way_equals_the_naive_loop_at_every_step(prepared):
     assert len(quick) == len(slow) == 15
     said = [class_logits(model, cached, text)[0].argmax(dim=-1) for model in (fast, naive)]
     assert torch.equal(*said)
-    assert said[0].eq(cached.labels).float().mean() > 0.8
+    assert said[0].eq(cached.labels).float().mean() > 0.6
     for step, (a, b) in enumerate(zip(quick, slow, strict=True)):
         assert {n: a[n] for n in b} == pytest.approx(b, rel=1e-5), f"step {step + 1}"
 
