@@ -55,13 +55,13 @@ def curve(title: str, values: Sequence[float]) -> str:
 
 def confusion(names: Sequence[str], counts: np.ndarray) -> str:
     """A confusion matrix (C, C), rows the true class, as an SVG: shade is the share of the row."""
-    cell = 24 if len(names) <= 25 else 8
-    margin = 8 + 6 * min(24, max(map(len, names))) if cell > 8 else 8
+    cell = 24 if len(names) <= 25 else 12 if len(names) <= 60 else 6
+    margin = 8 + 6 * min(24, max(map(len, names))) if cell > 6 else 8
     side = margin + cell * len(names)
     parts = [f'<svg viewBox="0 0 {side + 40} {side + 8}" style="max-width:{side + 40}px" class="confusion">']
     for row, name in enumerate(names):
         y = margin + cell * row
-        if cell > 8:
+        if cell > 6:
             text, middle = escape(name[:24]), y + cell / 2
             parts.append(f'<text x="{margin - 6}" y="{middle + 4}" text-anchor="end">{text}</text>')
             parts.append(f'<text transform="translate({middle + 4} {margin - 6}) rotate(-60)">{text}</text>')
@@ -73,7 +73,7 @@ def confusion(names: Sequence[str], counts: np.ndarray) -> str:
                 f'<rect x="{x}" y="{y}" width="{cell - 1}" height="{cell - 1}" class="{kind}" '
                 f'fill-opacity="{0.15 + 0.85 * share:.2f}"><title>{hint}</title></rect>'
             )
-            if cell > 8:
+            if cell > 12:
                 middle = y + cell / 2 + 4
                 parts.append(
                     f'<text x="{x + cell / 2 - 0.5}" y="{middle}" text-anchor="middle">{count}</text>'

@@ -71,6 +71,9 @@ def train(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the adapted blocks: slow start, faster steps.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write figures for TensorBoard there.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Fit adapters to a few photos per class; the same command goes on after an interruption."""
@@ -93,7 +96,8 @@ def train(
         backbone = load_backbone(config.model, config.pretrained, own)
         try:
             with progress_bar(quiet=as_json or not main) as progress:
-                run = train_run(config, backbone, data, out, _listener(progress), execution)
+                listener = _listener(progress, tensorboard if main else None)
+                run = train_run(config, backbone, data, out, listener, execution)
         except KeyboardInterrupt:
             if main:
                 _say_how_to_resume(out)
@@ -125,7 +129,7 @@ def _say_how_to_resume(out: Path) -> None:
         typer.echo("interrupted before the first checkpoint; nothing was written", err=True)
 
 
-def _listener(progress: Progress) -> Listener:
+def _listener(progress: Progress, tensorboard: Path | None) -> Listener:
     """Shows training on a progress bar: loss, the batch's accuracy, photos per second."""
     import time
 
@@ -149,7 +153,11 @@ def _listener(progress: Progress) -> Listener:
             self.began = self.began or now
             progress.update(self.steps, completed=step.step, note=note)
 
-    return Bars()
+    if tensorboard is None:
+        return Bars()
+    from rmatk.tensorboard import TensorBoard
+
+    return TensorBoard(tensorboard, Bars())
 
 
 def _show(run: Run, as_json: bool) -> None:

@@ -181,7 +181,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(tiny, photos, tmp_pat
         "5",
     ]
     with monkeypatch.context() as patch:
-        patch.setattr("rmatk.cli.train._listener", lambda progress: Stopping(4))
+        patch.setattr("rmatk.cli.train._listener", lambda *args: Stopping(4))
         stopped = CliRunner().invoke(app, [*command, "--checkpoint-every", "0"])
     assert stopped.exit_code == 130
     assert ".run.partial" in stopped.output and "the same command again" in stopped.output

@@ -3,6 +3,8 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import sys
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -18,7 +20,7 @@ from rmatk.config import Execution, TrainConfig
 from rmatk.data import image_batches, read_folder
 from rmatk.model import AdaptedClip
 from rmatk.train import Listener, fit, train
-from rmatk_runtime.errors import BackboneError, DataError, RunError, StorageError
+from rmatk_runtime.errors import BackboneError, DataError, MissingExtraError, RunError, StorageError
 
 CONFIG = TrainConfig(
     shots=4,
@@ -259,3 +261,31 @@ def test_wrong_flags_are_a_usage_error_that_names_all(tmp_path):
     assert result.exit_code == 2
     assert "--shots" in result.output
     assert "--l3" in result.output
+
+
+def test_tensorboard_hears_every_step_or_is_named_as_missing(tiny, photos, tmp_path, monkeypatch):
+    written = []
+
+    class Writer:
+        def __init__(self, folder):
+            assert folder == str(tmp_path / "logs")
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step, value))
+
+        def flush(self):
+            """Nothing is held back."""
+
+    monkeypatch.setattr("rmatk.backbone.load_backbone", lambda name, pretrained, device: tiny)
+    command = ["train", str(photos), "-o", str(tmp_path / "run"), "--shots", "4", "--epochs", "1"]
+    command += ["--tensorboard", str(tmp_path / "logs")]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    missing = CliRunner().invoke(app, command)
+    assert isinstance(missing.exception, MissingExtraError)
+    assert missing.exception.hint == "pip install 'rmatk[tensorboard]'"
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    assert CliRunner().invoke(app, command).exit_code == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        figures = {name: value for name, step, value in written if step == line["step"]}
+        assert figures == {name: value for name, value in line.items() if name not in ("step", "epoch")}

@@ -22,6 +22,7 @@ EXTRAS = {
         "safetensors": "safetensors",
         "tokenizers": "tokenizers",
     },
+    "tensorboard": {"tensorboard": "tensorboard"},
     "export": {"onnx": "onnx", "safetensors": "safetensors", "tokenizers": "tokenizers"},
 }
 
