@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from rmatk.backbone import Backbone
 from rmatk.data import Dataset
 from rmatk.model import AdaptedClip, TowerName
 from rmatk.run import RECORD, Run, restore
-from rmatk_export.bundle import ExportSource
 from rmatk_export.fold import attach
 from rmatk_export.open_clip import read_image_tower, read_text_tower
+from rmatk_export.quantise import CalibrationPhotos
+from rmatk_export.source import ExportSource
 from rmatk_export.tokenizer import clip_tokenizer_json
 from rmatk_export.weights import Adapter, ImageStem, Linear, TextStem, Tower
 from rmatk_runtime.errors import DataError
@@ -24,6 +26,7 @@ from rmatk_runtime.manifest import Decision, ModelInfo, Precision
 from rmatk_runtime.preprocess import Float32, PreprocessSpec, UInt8, load_image, preprocess, tensor_digest
 
 GOLDEN_IMAGES = 32
+CALIBRATION_IMAGES = 128  # int8 ranges settle well before that many
 GOLDEN_SIDE = 512  # longer side in pixels: a golden set of camera pictures would outweigh the model
 
 
@@ -60,6 +63,7 @@ def export_source(
     classes = ClassMatrix(names, model.class_embeddings(names, templates).cpu().numpy())
     tokens = model.tokens(names, templates).cpu().numpy()
     image, text = adapted_towers(model, record.config.scale)
+    training = _photos(run, data, record.train_files, record.train_labels)
     return ExportSource(
         image=image,
         text=text,
@@ -79,10 +83,11 @@ def export_source(
             backbone_digest=backbone.digest,
             embed_dim=classes.embeddings.shape[1],
         ),
-        golden=_golden_set(model, _training_photos(run, data), classes, golden or GOLDEN_IMAGES),
+        golden=_golden_set(model, training, classes, golden or GOLDEN_IMAGES),
         ship_golden=ship,
         precisions=precisions,
         pixels=pixels,
+        calibration=_calibration(run, data, backbone.preprocess) if "int8" in precisions else None,
         checkpoint=run.adapter,
         run_digest=run_digest(run),
         adapter_digest=record.adapter_sha256,
@@ -119,19 +124,34 @@ def _adapters(model: AdaptedClip, tower: TowerName, scale: float) -> dict[int, A
     }
 
 
-def _training_photos(run: Run, data: Path | None) -> Dataset:
-    """The run's training shots where they lie now."""
+def _photos(run: Run, data: Path | None, names: Sequence[str], labels: Sequence[int]) -> Dataset:
+    """Photos that the run recorded, where they lie now; ``labels`` are their class indices."""
     record = run.record
     root = Path(record.data) if data is None else data
     hint = "say where they lie now: rmatk export RUN -o BUNDLE --data FOLDER"
     if not root.is_dir():
         raise DataError(f"the training photos of {run.path} are not at {root} any more", hint)
-    wanted = [root / name for name in record.train_files]
+    wanted = [root / name for name in names]
     if missing := sorted(str(file) for file in wanted if not file.is_file()):
         raise DataError(f"{len(missing)} training photos are missing, first {missing[0]}", hint)
-    pairs = list(zip(wanted, record.train_labels, strict=True))
+    pairs = list(zip(wanted, labels, strict=True))
     files = (tuple(file for file, of in pairs if of == label) for label in range(len(record.class_names)))
     return Dataset(root, record.class_names, tuple(files))
+
+
+def _calibration(run: Run, data: Path | None, spec: PreprocessSpec) -> CalibrationPhotos:
+    """Photos for int8: training shots for its ranges; validation shots, where there are any, to judge by."""
+    record = run.record
+    seen = _photos(run, data, record.train_files, record.train_labels).flat()
+    judges = seen
+    if record.validation_files:
+        judges = _photos(run, data, record.validation_files, record.validation_labels).flat()
+    step = -(-len(seen[0]) // CALIBRATION_IMAGES)
+    return CalibrationPhotos(
+        images=np.stack([preprocess(load_image(file), spec) for file in seen[0][::step]]),
+        shots=np.stack([preprocess(load_image(file), spec) for file in judges[0]]),
+        labels=np.array(judges[1], dtype=np.int64),
+    )
 
 
 def _golden_set(model: AdaptedClip, photos: Dataset, classes: ClassMatrix, count: int) -> GoldenSet:

@@ -64,6 +64,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     train_labels: tuple[int, ...]
     """The class of each of them."""
     validation_files: tuple[str, ...]
+    validation_labels: tuple[int, ...]
     notes: tuple[str, ...]
     metrics: Metrics
     calibration: Calibration = Calibration()
@@ -118,6 +119,7 @@ def write_run(
             train_files=tuple(shots.train.relative()),
             train_labels=tuple(shots.train.flat()[1]),
             validation_files=tuple(shots.validation.relative()),
+            validation_labels=tuple(shots.validation.flat()[1]),
             notes=shots.notes if calibration.note is None else (*shots.notes, calibration.note),
             metrics=metrics,
             calibration=calibration,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rmatk.backbone import Backbone
     from rmatk.run import Run
-    from rmatk_export.bundle import ExportSource
+    from rmatk_export.source import ExportSource
 
 TINY_CONTEXT = 16
 TINY_VOCABULARY = 64

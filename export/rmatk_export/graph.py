@@ -43,18 +43,14 @@ class _Sequence:
     mask: str | None = None
 
 
-def image_graph(
-    tower: FoldedTower[ImageStem], *, half: bool = False, pixels: PreprocessSpec | None = None
-) -> onnx.ModelProto:
+def image_graph(tower: FoldedTower[ImageStem], *, half: bool = False) -> onnx.ModelProto:
     """The image encoder: ``images`` (N, 3, H, W) normalised -> ``embeddings`` (N, E) unit length.
 
-    Both are float32, also where ``half`` makes the products inside float16 (see ``writer.py``). With
-    ``pixels`` the input is ``pixels`` (N, H, W, 3) uint8 RGB instead, and that spec's normalisation is the
-    graph's first nodes. N is dynamic; every other size is a constant.
+    Both are float32, also where ``half`` makes the products inside float16 (see ``writer.py``); N is
+    dynamic; every other size is a constant.
     """
     w = Writer(half=half)
-    images = "images" if pixels is None else _normalised(w, pixels)
-    x = _image_stem(w, tower.stem, images)
+    x = _image_stem(w, tower.stem)
     sequence = _Sequence(len(tower.stem.positions))
     *blocks, last = tower.blocks
     for index, block in enumerate(blocks):
@@ -63,10 +59,28 @@ def image_graph(
     x = _block(w, f"blocks.{len(blocks)}", x, last, sequence, class_token_only=tower.head.pool == "class")
     _image_head(w, x, tower.head, sequence.length, tower.stem.class_token is not None)
     height, width = tower.stem.image_size
-    source = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, height, width])
-    if pixels is not None:
-        source = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", height, width, 3])
-    return _model(w, "rmatk_image_encoder", source, _embedding_width(tower.head))
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, height, width])
+    return _model(w, "rmatk_image_encoder", images, _embedding_width(tower.head))
+
+
+def with_pixels(model: onnx.ModelProto, spec: PreprocessSpec) -> onnx.ModelProto:
+    """An image graph that takes ``pixels`` (N, H, W, 3) uint8 RGB: the spec's normalisation in front of it.
+
+    The operations are those of ``rmatk_runtime.preprocess.normalise``, in its order.
+    """
+    w = Writer()
+    x = w.op("Cast", "pixels.float", "pixels", to=TensorProto.FLOAT)
+    for kind, name, value in (("Div", "scale", 255.0), ("Sub", "mean", spec.mean), ("Div", "std", spec.std)):
+        x = w.op(kind, f"pixels.{name}d", x, w.weight(f"pixels.{name}", np.array(value, dtype=np.float32)))
+    w.op("Transpose", "images", x, perm=[0, 3, 1, 2])
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", spec.height, spec.width, 3])
+    result.graph.input[0].CopyFrom(pixels)
+    del result.graph.node[:]
+    result.graph.node.extend([*w.nodes, *model.graph.node])
+    result.graph.initializer.extend(w.weights.values())
+    return result
 
 
 def text_graph(tower: FoldedTower[TextStem]) -> onnx.ModelProto:
@@ -101,18 +115,9 @@ def text_graph(tower: FoldedTower[TextStem]) -> onnx.ModelProto:
     return _model(w, "rmatk_text_encoder", tokens, _embedding_width(tower.head))
 
 
-def _normalised(w: Writer, spec: PreprocessSpec) -> str:
-    """``pixels`` -> ``images``: the operations of ``rmatk_runtime.preprocess.normalise``, in its order."""
-    x = w.op("Cast", "pixels.float", "pixels", to=TensorProto.FLOAT)
-    steps = (("Div", "scale", 255.0), ("Sub", "mean", spec.mean), ("Div", "std", spec.std))
-    for kind, name, value in steps:
-        x = w.op(kind, f"pixels.{name}d", x, w.weight(f"pixels.{name}", np.array(value, dtype=np.float32)))
-    return w.op("Transpose", "images", x, perm=[0, 3, 1, 2])
-
-
-def _image_stem(w: Writer, stem: ImageStem, images: str) -> str:
+def _image_stem(w: Writer, stem: ImageStem) -> str:
     width, _, patch_height, patch_width = stem.patch.shape
-    tensors = [w.low(images), w.compute("patch.weight", stem.patch)]
+    tensors = [w.low("images"), w.compute("patch.weight", stem.patch)]
     if stem.patch_bias is not None:
         tensors.append(w.compute("patch.bias", stem.patch_bias))
     patch = [patch_height, patch_width]

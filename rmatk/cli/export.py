@@ -25,7 +25,8 @@ def export(
         str, typer.Option(metavar="N|none", help="Training photos in the bundle for checks on the device.")
     ] = "32",
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 or fp16; repeatable, the first is the default on a device.")
+        list[str] | None,
+        typer.Option(help="fp32, fp16, int8; repeatable, the first is the default on a device."),
     ] = None,
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Also graphs that take uint8 pixels, normalisation inside.")
@@ -61,13 +62,14 @@ def export(
 
 def _precisions(names: list[str]) -> tuple[Precision, ...]:
     """The precisions asked for, each once, in the order given."""
-    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16"}
+    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
     if unknown := [name for name in names if name not in known]:
-        raise typer.BadParameter(f"--precision takes fp32 or fp16, not {unknown[0]!r}")
+        raise typer.BadParameter(f"--precision takes {', '.join(known)}, not {unknown[0]!r}")
     return tuple(known[name] for name in dict.fromkeys(names))
 
 
 def _show(out: Path, report: ExportReport, as_json: bool) -> None:
+
     from rmatk.cli.console import print_json, print_next, print_table
     from rmatk.cli.parity import print_stages
 
@@ -79,6 +81,12 @@ def _show(out: Path, report: ExportReport, as_json: bool) -> None:
     print_stages(f"parity of {out} with PyTorch", report.stages)
     rows = [(name, f"{size / 1e6:.2f}") for name, size in report.sizes.items()]
     print_table(str(out), ("file", "MB"), [*rows, ("together", f"{sum(report.sizes.values()) / 1e6:.2f}")])
+    if (chosen := report.quantisation) is not None:
+        blocks = ", ".join(map(str, chosen.float_blocks)) or "none"
+        typer.echo(
+            f"int8: blocks left in float: {blocks}; accuracy on {chosen.images} shots "
+            f"{chosen.accuracy_fp32:.1%} -> {chosen.accuracy_int8:.1%}"
+        )
     proof = report.proof
     kept = sum(place.where != "dropped" for place in proof.placements)
     typer.echo(

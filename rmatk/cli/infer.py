@@ -36,7 +36,7 @@ _Batch = Annotated[
     int | None, typer.Option(min=1, help=f"Frames at once; if unset {FILE_BATCH} for files, 1 live.")
 ]
 _Backend = Annotated[str, typer.Option(help="The engine: auto, cpu, cuda.")]
-_Precision = Annotated[str | None, typer.Option(help="fp32 or fp16; the bundle's first if unset.")]
+_Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the bundle's first if unset.")]
 _AllowCpu = Annotated[bool, typer.Option("--allow-cpu", help="Accept the CPU where the GPU cannot start.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 

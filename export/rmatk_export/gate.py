@@ -1,0 +1,116 @@
+"""The gate: a bundle that does not give what PyTorch gave is not left on disk.
+
+Each stage compares with the trained model, both branches present, on the golden pictures; they run in the
+data's order, so that the first bad one is where something was lost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from rmatk_export.source import ExportSource
+from rmatk_export.torch_folded import run_image
+from rmatk_export.weights import FoldedTower, ImageStem
+from rmatk_runtime.backends import open_backend
+from rmatk_runtime.backends.onnx_runtime import create_session
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.errors import ParityError
+from rmatk_runtime.manifest import Graph
+from rmatk_runtime.parity import TOLERANCES, StageResult, check_golden, compare_embeddings
+from rmatk_runtime.preprocess import preprocess, resize
+
+
+def run_gate(
+    bundle: Bundle, source: ExportSource, image: FoldedTower[ImageStem], out: Path
+) -> list[StageResult]:
+    """Check everything just written, in the folder where it lies before it becomes ``out``.
+
+    Raises:
+        ParityError: naming the first bad stage.
+    """
+    stages = [_check_fold(source, image)]
+    for precision in source.precisions:
+        with open_backend(bundle, "cpu", precision=precision) as backend:
+            preprocessing, engine = check_golden(bundle, backend, precision)
+        stages += [engine] if preprocessing in stages else [preprocessing, engine]
+    stages += [
+        _check_pixels(bundle, source, graph) for graph in bundle.manifest.graphs if graph.input == "pixels"
+    ]
+    stages += [_check_tokenizer(bundle, source), _check_text(bundle, source)]
+    for stage in stages:
+        if not stage:
+            raise ParityError(
+                f"{out} was not written: the stage '{stage.stage}' {stage.reason}",
+                "rmatk doctor shows the versions in use; other versions of onnxruntime may compute rightly",
+            )
+    return stages
+
+
+def _check_fold(source: ExportSource, image: FoldedTower[ImageStem]) -> StageResult:
+    """The folded arrays, run by PyTorch, must give what the trained model gave."""
+    golden = source.golden
+    tensors = np.stack([preprocess(picture, source.preprocess) for picture in golden.images])
+    return compare_embeddings(
+        "torch folded",
+        golden.embeddings,
+        run_image(image, torch.from_numpy(tensors)).numpy(),
+        classes=source.classes,
+        decision=source.decision,
+        tolerance=TOLERANCES["fp32"],
+        names=golden.names,
+    )
+
+
+def _check_pixels(bundle: Bundle, source: ExportSource, graph: Graph) -> StageResult:
+    """A graph with the normalisation inside, on the golden pictures resized by the one preprocessing."""
+    golden = source.golden
+    session = create_session(bundle.file(graph.file), half=graph.precision == "fp16")
+    pixels = np.stack([resize(picture, source.preprocess) for picture in golden.images])
+    (embeddings,) = session.run(None, {"pixels": pixels})
+    return compare_embeddings(
+        f"onnxruntime cpu {graph.precision} on pixels",
+        golden.embeddings,
+        embeddings,
+        classes=source.classes,
+        decision=source.decision,
+        tolerance=TOLERANCES[graph.precision],
+        names=golden.names,
+    )
+
+
+def _check_tokenizer(bundle: Bundle, source: ExportSource) -> StageResult:
+    """The exported tokenizer must give the ids that the class matrix was embedded from."""
+    tokenizer = Tokenizer.from_file(str(bundle.file(bundle.manifest.text.tokenizer)))
+    prompts = [t.replace("{}", name) for name in source.classes.names for t in source.templates]
+    ids = source.class_tokens.reshape(len(prompts), -1)
+    wrong = [
+        prompt
+        for prompt, expected, found in zip(prompts, ids, tokenizer.encode_batch(prompts), strict=True)
+        if np.trim_zeros(np.array(found.ids), "b").tolist() != np.trim_zeros(expected, "b").tolist()
+    ]
+    reason = f"gives other ids for {len(wrong)} prompts, first {wrong[0]!r}" if wrong else None
+    return StageResult(
+        stage="tokenizer", images=len(prompts), passed=not wrong, reason=reason, tolerance=None
+    )
+
+
+def _check_text(bundle: Bundle, source: ExportSource) -> StageResult:
+    """The exported text encoder must give the class matrix that PyTorch gave."""
+    classes, templates, length = source.class_tokens.shape
+    session = create_session(bundle.file(bundle.manifest.text.file))
+    (prompts,) = session.run(None, {"tokens": source.class_tokens.reshape(-1, length)})
+    means = prompts.reshape(classes, templates, -1).mean(axis=1)
+    embeddings = means / np.linalg.norm(means, axis=1, keepdims=True)
+    return compare_embeddings(
+        "text encoder fp32",
+        source.classes.embeddings,
+        embeddings.astype(np.float32),
+        classes=source.classes,
+        decision=source.decision,
+        tolerance=TOLERANCES["fp32"],
+        names=source.classes.names,
+    )
