@@ -17,6 +17,8 @@ from rmatk.scenes import Scene, draw_scene, render
 
 SEGMENT = 1024
 SIDE = 112
+# One picture in OTHERS of a batch may show no object.
+OTHERS = 6
 
 Segment = tuple[NDArray[np.uint8], list[Scene]]
 
@@ -26,6 +28,13 @@ def render_segment(seed: int, number: int) -> Segment:
     rng = np.random.default_rng([seed, number])
     scenes = [draw_scene(rng) for _ in range(SEGMENT)]
     return np.stack([render(scene, SIDE) for scene in scenes]), scenes
+
+
+def _told_apart_by(scene: Scene) -> tuple[str, ...]:
+    """What has to differ between any two scenes of a batch."""
+    if scene.mode == "aerial":
+        return ("land", scene.background)
+    return ("kind", scene.kind) if scene.kind else ("material", scene.colour, scene.fill)
 
 
 class ScenePool:
@@ -60,18 +69,21 @@ class ScenePool:
         self._order()
 
     def sample(self, rng: np.random.Generator, n: int) -> tuple[NDArray[np.uint8], list[Scene]]:
-        """``n`` pictures (n, SIDE, SIDE, 3) uint8 and scenes; no two that only the same caption could fit.
+        """``n`` pictures (n, SIDE, SIDE, 3) uint8 and scenes; no two that one caption could fit.
 
-        Land from above and close-ups have few attributes: two of the same would be each other's false
-        negative.
+        Two objects of one kind, two pictures of the same land or of the same material in the same colour
+        would be each other's false negatives. One object of each kind also makes the kind what tells a batch
+        apart.
         """
         chosen: list[int] = []
         taken: set[tuple[str, ...]] = set()
+        room = n // OTHERS
         while len(chosen) < n:
             index = int(rng.integers(len(self._scenes)))
             scene = self._scenes[index]
-            key = (scene.background,) if scene.mode == "aerial" else (scene.kind, scene.colour, scene.fill)
-            if key not in taken:
+            key = _told_apart_by(scene)
+            if key not in taken and (scene.kind or room > 0):
+                room -= not scene.kind
                 taken.add(key)
                 chosen.append(index)
         return self._images[chosen], [self._scenes[i] for i in chosen]

@@ -4,7 +4,7 @@
     python tools/pretrain_micro.py --out build/micro --minutes 60          the same command resumes it
     python tools/pretrain_micro.py --out build/micro --export              writes the weights
 
-Seeded. With ``--steps`` the run is a function of its arguments; ``--minutes`` ties the learning rate's cosine
+Seeded. With ``--steps`` the run is a function of its arguments; ``--minutes`` ties the learning rate's decay
 to the clock instead (time spent in earlier, resumed parts counts). Checkpoints are safetensors and JSON, and
 written atomically.
 """
@@ -45,12 +45,15 @@ def parse() -> argparse.Namespace:
     p.add_argument("--out", type=Path, required=True, help="folder of the checkpoint and the log")
     p.add_argument("--minutes", type=float, help="length of the schedule by the clock")
     p.add_argument("--steps", type=int, help="length of the schedule in steps")
-    p.add_argument("--batch", type=int, default=128)
-    p.add_argument("--lr", type=float, default=8e-4)
+    p.add_argument("--batch", type=int, default=104)
+    p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--warmup", type=int, default=200, help="steps")
+    p.add_argument(
+        "--decay", type=float, default=0.35, help="last part of the schedule, in which the rate falls"
+    )
     p.add_argument("--weight-decay", type=float, default=0.1)
-    p.add_argument("--segments", type=int, default=40, help="pool size in segments of 1024 scenes")
-    p.add_argument("--renew-every", type=int, default=24, help="steps between fresh segments")
+    p.add_argument("--segments", type=int, default=24, help="pool size in segments of 1024 scenes")
+    p.add_argument("--renew-every", type=int, default=40, help="steps between fresh segments")
     p.add_argument("--workers", type=int, default=1, help="rendering processes")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--seed", type=int, default=0)
@@ -75,12 +78,12 @@ def optimiser(model: CLIP, lr: float, weight_decay: float) -> torch.optim.AdamW:
 
 
 def crops(images: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
-    """Random resized crops of 60 to 100 % of the area: (N, SIDE, SIDE, 3) uint8 -> (N, 3, H, W) float32,
+    """Random resized crops of 80 to 100 % of the area: (N, SIDE, SIDE, 3) uint8 -> (N, 3, H, W) float32,
     normalised.
     """
     n = len(images)
     cfg = micro.config()["preprocess_cfg"]
-    scale = np.sqrt(rng.uniform(0.6, 1.0, (n, 1))) * np.exp(rng.uniform(-0.06, 0.06, (n, 2)))
+    scale = np.sqrt(rng.uniform(0.8, 1.0, (n, 1))) * np.exp(rng.uniform(-0.06, 0.06, (n, 2)))
     scale = np.minimum(scale, 1.0)
     shift = rng.uniform(-1, 1, (n, 2)) * (1 - scale)
     theta = np.zeros((n, 2, 3), dtype=np.float32)
@@ -174,11 +177,7 @@ def train(args: argparse.Namespace) -> None:
             saved = time.monotonic()
         if progress >= 1:
             break
-        lr = (
-            args.lr
-            * min(1.0, (step + 1) / args.warmup)
-            * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
-        )
+        lr = args.lr * min(1.0, (step + 1) / args.warmup, (1 - progress) / args.decay)
         for group in opt.param_groups:
             group["lr"] = lr
         losses.append(one_step(model, opt, pool, loss_of, np.random.default_rng([args.seed, 1, step]), args))

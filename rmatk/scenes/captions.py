@@ -2,7 +2,10 @@
 
 Every caption names several attributes. Contrastive training treats each other caption of a batch as wrong, so
 two short captions alike ("a gear") would teach that a gear is not a gear. Each further attribute makes such a
-clash rarer, and lets the text tower learn words for colour, material, background and light as well.
+clash rarer, and lets the text tower learn words for colour, material, background and light as well. But too
+many spoil it: a batch that colour, fill, background and light tell apart teaches no outlines. So an object's
+caption names its kind, mostly with one or two further attributes, and half of them say size or light alone;
+batches never hold one kind twice (tools/micro_pool.py).
 """
 
 from __future__ import annotations
@@ -165,15 +168,18 @@ def _light(scene: Scene, rng: np.random.Generator, chance: float) -> str:
 
 
 def _object(scene: Scene, rng: np.random.Generator) -> str:
-    """Name the kind and at least two of colour, fill and background."""
-    named = {"colour", "fill", "background"}
+    """Name the kind, and up to three of colour, fill and background, or size and light."""
     u = rng.uniform()
-    if u < 0.5:
-        named.discard(pick(rng, ("colour", "fill", "background", "background")))
-    # the kind without its looks: such captions tell apart by background and light
-    bare = u > 0.9
-    if bare:
-        named = {"background"}
+    # where colour, fill and background tell a scene apart, nobody learns its outline: half of the captions
+    # say size or light instead
+    bare = u < 0.5
+    named: set[str] = set()
+    if 0.5 <= u < 0.68:
+        named = {pick(rng, ("colour", "fill", "background"))}
+    elif 0.68 <= u < 0.9:
+        named = {"colour", "fill"}
+    elif u >= 0.9:
+        named = {"colour", "fill", "background"}
     words = _size(scene, rng)
     name = scene.kind if rng.uniform() < 0.65 else pick(rng, KINDS[scene.kind].synonyms)
     tail = ""
@@ -190,10 +196,13 @@ def _object(scene: Scene, rng: np.random.Generator) -> str:
     phrase = _article(" ".join([*words, name])) + tail
     if "background" in named:
         phrase += f" {pick(rng, _ON)} {backdrop_words(scene.background, rng)}"
-    return _fill_in(rng, _PHOTO, phrase) + _light(scene, rng, 0.8 if bare else 0.35)
+    light = _light(scene, rng, 0.6 if bare else 0.15)
+    if bare and not words and not light:
+        light = f", {pick(rng, _LIGHT_WORDS[scene.lighting])}"
+    return _fill_in(rng, _PHOTO, phrase) + light
 
 
 def _size(scene: Scene, rng: np.random.Generator) -> list[str]:
-    if rng.uniform() < 0.2 and not 0.65 < scene.size < 0.85:
-        return [pick(rng, ("large", "big") if scene.size > 0.75 else ("small", "little"))]
+    if rng.uniform() < 0.2 and not 0.75 < scene.size < 0.9:
+        return [pick(rng, ("large", "big") if scene.size > 0.82 else ("small", "little"))]
     return []

@@ -14,9 +14,9 @@ from rmatk.scenes.render import LIGHTINGS, Scene
 from rmatk.scenes.split import SEEN_KINDS, Combination, is_held_out
 
 # Shares of the modes, in the order in which draw_scene asks; the rest is land from above.
-OBJECT_SHARE, NATURAL_SHARE, PIECE_SHARE, CLOSEUP_SHARE = 0.62, 0.06, 0.13, 0.09
+OBJECT_SHARE, NATURAL_SHARE, PIECE_SHARE, CLOSEUP_SHARE = 0.66, 0.06, 0.11, 0.07
 # Plain backgrounds among those behind objects; a scrap more often lies on a plain table.
-_PLAIN_SHARE, _PLAIN_PIECE_SHARE = 0.3, 0.6
+_PLAIN_SHARE, _PLAIN_PIECE_SHARE = 0.5, 0.6
 
 _PATTERNS = ("striped", "zigzag", "dotted", "checkered", "gradient")
 
@@ -70,8 +70,8 @@ def compose(rng: np.random.Generator, combo: Combination, mode: str = "object") 
     """A scene of this combination: everything the combination leaves open is drawn."""
     kind, colour, fill = combo
     info = KINDS.get(kind)
-    size = float(rng.uniform(0.6, 1.15) if mode == "piece" else rng.uniform(0.55, 0.95))
-    room = max(0.0, (1 - size) / 2)
+    size = float(rng.uniform(0.6, 1.15) if mode == "piece" else rng.uniform(0.7, 0.95))
+    room = min(max(0.0, (1 - size) / 2), 0.06)
     return Scene(
         mode=mode,
         kind=kind,
@@ -84,8 +84,8 @@ def compose(rng: np.random.Generator, combo: Combination, mode: str = "object") 
         turn=float(rng.uniform(-1, 1) * (info.max_turn if info else 180.0)),
         x=0.5 + float(rng.uniform(-room, room)),
         y=0.5 + float(rng.uniform(-room, room)),
-        mirrored=bool(rng.uniform() < 0.5 and info is not None and info.mirrors),
-        occluded=bool(rng.uniform() < 0.15),
+        mirrored=bool(rng.uniform() < 0.3 and info is not None and info.mirrors),
+        occluded=bool(rng.uniform() < 0.1),
         blur=float(rng.uniform(0.5, 1.6)) if rng.uniform() < 0.3 else 0.0,
         noise=float(rng.uniform(0.01, 0.07)) if rng.uniform() < 0.5 else 0.0,
         jpeg=int(rng.integers(35, 90)) if rng.uniform() < 0.25 else 0,

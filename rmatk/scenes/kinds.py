@@ -19,7 +19,7 @@ from rmatk.scenes.shapes import Piece
 
 # How far a kind may be turned from upright, in degrees: parts and tools lie about in any pose, a letter
 # upside down is another sign (M and W) and a chair on its head is not what a camera sees.
-_TURN = {"part": 180.0, "tool": 180.0, "home": 35.0, "sign": 30.0}
+_TURN = {"part": 30.0, "tool": 30.0, "home": 20.0, "sign": 15.0}
 
 # Their mirror image is another sign, or none at all.
 _NOT_MIRRORED = ("letter", "sign")
