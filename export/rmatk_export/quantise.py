@@ -8,8 +8,10 @@ accuracy on the validation shots drops by more than the budget, the most sensiti
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,12 @@ from rmatk_runtime.preprocess import Float32
 
 BUDGET = 0.005  # accuracy that int8 may cost on the validation shots, as a share
 _BATCH = 16
+_OPTIONS = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    # A product's result is summed in float: quantising it once more would only lose accuracy.
+    "OpTypesToExcludeOutputQuantization": ["MatMul"],
+}
 
 
 @dataclass(frozen=True)
@@ -103,29 +111,37 @@ def quantise(model: onnx.ModelProto, calibration: Float32, *, keep: Collection[i
     with tempfile.TemporaryDirectory(prefix="rmatk-int8-") as folder:
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, str(source))
-        quantize_static(
-            str(source),
-            str(target),
-            _Reader(calibration),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["MatMul"],
-            nodes_to_quantize=products,
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={
-                "ActivationSymmetric": True,
-                "WeightSymmetric": True,
-                # A product's result is summed in float: quantising it once more would only lose accuracy.
-                "OpTypesToExcludeOutputQuantization": ["MatMul"],
-            },
-        )
+        with _without_advice():
+            quantize_static(
+                str(source),
+                str(target),
+                _Reader(calibration),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["MatMul"],
+                nodes_to_quantize=products,
+                per_channel=True,
+                activation_type=QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options=_OPTIONS,
+            )
         result = onnx.load(str(target))
     result.ir_version = model.ir_version
     del result.opset_import[:]  # the quantiser adds a domain that it then does not use
     result.opset_import.extend(model.opset_import)
     return result
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """The quantiser advises on the root logger to run its pre-processing, which written graphs do not need."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def _is_product(node: onnx.NodeProto) -> bool:

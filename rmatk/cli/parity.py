@@ -95,7 +95,7 @@ def print_stages(title: str, stages: Sequence[StageResult]) -> None:
     def number(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)
 
-    headings = ("stage", "images", "cosine", "max |diff|", "top-1", "accuracy", "")
+    headings = ("stage", "n", "cosine", "max |diff|", "top-1", "acc.", "")
     rows = [
         (
             stage.stage,
