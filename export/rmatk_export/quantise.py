@@ -134,7 +134,7 @@ def quantise(model: onnx.ModelProto, calibration: Float32, *, keep: Collection[i
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """The quantiser advises on the root logger to run its pre-processing, which written graphs do not need."""
+    """The quantiser advises, on the root logger, a pre-processing that written graphs do not need."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
