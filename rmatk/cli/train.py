@@ -147,10 +147,12 @@ def _listener(progress: Progress, tensorboard: Path | None) -> Listener:
         def stepped(self, step: Step) -> None:
             now = time.monotonic()
             note = f"loss {step.terms['loss']:.3f}  accuracy {step.accuracy:.0%}"
-            if self.began:  # the first step, which warms up, is not timed
+            if self.began:
                 self.seen += step.photos
                 note += f"  {self.seen / (now - self.began):.0f} images/s"
-            self.began = self.began or now
+            else:  # the first step warms up, and may follow on steps of an earlier process: it is not timed
+                self.began = now
+                progress.reset(self.steps, completed=step.step)
             progress.update(self.steps, completed=step.step, note=note)
 
     if tensorboard is None:
