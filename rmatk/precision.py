@@ -26,7 +26,7 @@ def resolved(precision: str, device: torch.device) -> Precision:
     if precision != "auto":
         return cast(Precision, precision)
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)  # torch has no public question for it
     return "bf16" if device.type == "cpu" and amx() else "fp32"
 
