@@ -128,7 +128,7 @@ def main() -> None:
     p.add_argument("--each", type=int, default=20, help="scenes per class in the zero-shot test")
     p.add_argument("--untrained", type=int, default=3, help="random initialisations to compare with")
     p.add_argument("--seed", type=int, default=1_000_003)
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--threads", type=int, default=1)
     p.add_argument("--card", action="store_true", help="write the results into MODEL_CARD.md")
     args = p.parse_args()
     torch.set_num_threads(args.threads)

@@ -61,7 +61,7 @@ def fit(x: torch.Tensor, y: torch.Tensor, classes: int, l2: float) -> torch.nn.L
     linear = torch.nn.Linear(x.shape[1], classes)
     torch.nn.init.zeros_(linear.weight)
     torch.nn.init.zeros_(linear.bias)
-    opt = torch.optim.LBFGS(linear.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+    opt = torch.optim.LBFGS(linear.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         opt.zero_grad()
