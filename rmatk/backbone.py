@@ -101,6 +101,7 @@ def load_backbone(name: str, pretrained: str | None = None, device: str = "cpu")
         )
     _check_config(name, open_clip.get_model_config(name))
     _check_pretrained(name, pretrained, open_clip.list_pretrained_tags_by_model(name))
+    _check_activation(name, pretrained, open_clip)
     try:
         model = open_clip.create_model(name, pretrained=pretrained, device=device)
     except (RuntimeError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
@@ -195,6 +196,20 @@ def _check_pretrained(name: str, pretrained: str | None, tags: list[str]) -> Non
         raise BackboneError(f"expected a tag or a file in --pretrained, found {pretrained!r}", choice)
     if not pretrained.endswith(LOCAL_SUFFIXES):
         raise BackboneError(f"{pretrained} is not of a kind that is safe to read", choice)
+
+
+def _check_activation(name: str, pretrained: str | None, open_clip: Any) -> None:
+    """Refuse weights trained with another activation; open_clip itself only warns and computes wrongly."""
+    trained = open_clip.get_pretrained_cfg(name, pretrained)
+    if not trained:  # a local file: it does not say
+        return
+    has = bool(open_clip.get_model_config(name).get("quick_gelu"))
+    if has != bool(trained.get("quick_gelu")):
+        other = name.removesuffix("-quickgelu") if has else f"{name}-quickgelu"
+        own, wanted = ("QuickGELU", "GELU") if has else ("GELU", "QuickGELU")
+        raise BackboneError(
+            f"the weights {pretrained!r} were trained with {wanted}, {name} has {own}", f"--model {other}"
+        )
 
 
 def _check_config(name: str, config: dict[str, Any]) -> None:

@@ -44,9 +44,9 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Weight of the image tower's reconstruction loss."""
     l2: float = 1.0
     """Weight of the text tower's reconstruction loss."""
-    l3: float = 0.02
+    l3: float = 0.2
     """Weight of the image features' consistency loss."""
-    l4: float = 0.02
+    l4: float = 0.2
     """Weight of the class embeddings' consistency loss."""
     templates: tuple[str, ...] = ("a photo of a {}.",)
     """Prompts; a class's embedding is the mean over them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +29,12 @@ TINY_PREPROCESS = PreprocessSpec(32, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 def pytest_configure() -> None:
-    """Let the processes that tests start import the checkout as the tests themselves do."""
+    """Let the processes that tests start import the checkout and be interrupted as from a terminal."""
     root = Path(__file__).parents[1]
     rooms = [str(root), str(root / "export"), str(root / "runtime")]
     os.environ["PYTHONPATH"] = os.pathsep.join([*rooms, *filter(None, [os.environ.get("PYTHONPATH")])])
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so starts what a script puts into the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -61,5 +61,5 @@ def _show(result: DemoResult) -> None:
     typer.echo(f"the page: {result.out / 'index.html'}")
     print_next(
         f"rmatk infer {result.out / 'bundle'} {result.material.video}",
-        "rmatk train YOUR_PHOTOS -o RUN --model ViT-B-16 --pretrained openai",
+        "rmatk train YOUR_PHOTOS -o RUN --model ViT-B-16-quickgelu --pretrained openai",
     )

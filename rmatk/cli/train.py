@@ -42,8 +42,8 @@ def train(
     ] = None,
     l1: Annotated[float, typer.Option(help="Weight of the image reconstruction loss.")] = 1.0,
     l2: Annotated[float, typer.Option(help="Weight of the text reconstruction loss.")] = 1.0,
-    l3: Annotated[float, typer.Option(help="Weight of the image consistency loss.")] = 0.02,
-    l4: Annotated[float, typer.Option(help="Weight of the text consistency loss.")] = 0.02,
+    l3: Annotated[float, typer.Option(help="Weight of the image consistency loss.")] = 0.2,
+    l4: Annotated[float, typer.Option(help="Weight of the text consistency loss.")] = 0.2,
     template: Annotated[
         list[str] | None,
         typer.Option(

@@ -38,6 +38,7 @@ def test_the_digest_covers_names_and_shapes():
         ("ViT-B-16", None, "needs --pretrained"),
         ("ViT-B-16", "openia", "expected a tag or a file in --pretrained, found 'openia'"),
         ("RN50", "openai", "RN50 has a ResNet image tower"),
+        ("ViT-B-16", "openai", "trained with QuickGELU, ViT-B-16 has GELU"),
         ("convnext_base", "laion400m_s13b_b51k", "a timm image tower that is no transformer"),
         ("MobileCLIP-S1", "datacompdr", "a timm image tower that is no transformer"),
         ("roberta-ViT-B-32", "laion2b_s12b_b32k", "Hugging Face text tower"),
@@ -108,8 +109,8 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch, tmp_path):
         raise huggingface_hub.errors.LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr("open_clip.pretrained.hf_hub_download", offline)
-    with pytest.raises(BackboneError, match="'openai' of ViT-B-32 cannot be loaded") as caught:
-        load_backbone("ViT-B-32", "openai")
+    with pytest.raises(BackboneError, match="'openai' of ViT-B-32-quickgelu cannot be loaded") as caught:
+        load_backbone("ViT-B-32-quickgelu", "openai")
     assert "HF_HUB_OFFLINE" in caught.value.hint
 
 
