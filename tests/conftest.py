@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,24 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("the real photographs (../shared/data beside the repository) are not here")
     return path
+
+
+@pytest.fixture
+def rmatk(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line -> (exit code, standard output, standard error)."""
+
+    from rmatk.cli import main
+
+    def run(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rmatk", *map(str, args)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        printed = capsys.readouterr()
+        return int(left.value.code or 0), printed.out, printed.err
+
+    return run
 
 
 @pytest.fixture

@@ -10,23 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rmatk.cli import main
-
 QUICK = ("--shots", 2, "--epochs", 1, "--rank", 2, "--seeds", "1,2")
-
-
-@pytest.fixture
-def rmatk(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Runs a command line -> (exit code, standard output, standard error)."""
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rmatk", *map(str, args)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        printed = capsys.readouterr()
-        return int(left.value.code or 0), printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -84,10 +84,6 @@ class ParityError(RmatkError):
     exit_code = 3
 
 
-class RmatkWarning(UserWarning):
-    """Something worth knowing that does not stop the work."""
-
-
 @contextmanager
 def naming_storage_errors(path: Path) -> Iterator[None]:
     """Turn an ``OSError`` raised while writing ``path`` into a :class:`StorageError` that names it.
