@@ -29,10 +29,10 @@ from rmatk.backbone import Backbone, wrap
 from rmatk.cache import ImageCache, TextCache, cache_texts
 from rmatk.checkpoint import TrainState
 from rmatk.config import TrainConfig
+from rmatk.fit import losses
 from rmatk.losses import LossTerms, classification, consistency, reconstruction_error
 from rmatk.model import AdaptedClip, mean_of_templates
 from rmatk.torchvision_ops import import_torchvision
-from rmatk.train import losses
 from rmatk_runtime.preprocess import PreprocessSpec
 
 PHOTOS = 64

@@ -20,8 +20,8 @@ from rmatk.cache import ImageCache, cache_texts
 from rmatk.config import TrainConfig
 from rmatk.data import Dataset
 from rmatk.features import FrozenFeatures
+from rmatk.fit import Step, fit
 from rmatk.model import AdaptedClip
-from rmatk.train import Step, fit
 
 Classify = Callable[[ImageCache], Tensor]
 """A batch of n photos -> logits (n, C)."""

@@ -25,8 +25,8 @@ from rmatk.config import TrainConfig
 from rmatk.data import Dataset, few_shot
 from rmatk.datasets import Splits, prompts
 from rmatk.features import FrozenFeatures
+from rmatk.fit import Step
 from rmatk.methods import ABLATIONS, METHODS, Fitted, Task
-from rmatk.train import Step
 from rmatk_runtime.errors import DataError
 
 Protocol = Literal["few-shot", "base-to-new", "cross-dataset", "domain"]

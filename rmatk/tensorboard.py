@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rmatk.train import Listener, Step
+from rmatk.fit import Step
+from rmatk.train import Listener
 from rmatk_runtime.errors import MissingExtraError
 
 

@@ -116,8 +116,8 @@ def _methods(text: str) -> list[str]:
 def _progress(seeds: list[int], methods: list[str], *, quiet: bool) -> Iterator[Listener]:
     """Shows a comparison on a progress bar: one unit per method and seed."""
     from rmatk.cli.console import progress_bar
+    from rmatk.fit import Step
     from rmatk.protocols import Listener, Values
-    from rmatk.train import Step
 
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("comparing", total=len(seeds) * len(methods), note="")

@@ -133,7 +133,8 @@ def _listener(progress: Progress, tensorboard: Path | None) -> Listener:
     """Shows training on a progress bar: loss, the batch's accuracy, photos per second."""
     import time
 
-    from rmatk.train import Listener, Step
+    from rmatk.fit import Step
+    from rmatk.train import Listener
 
     class Bars(Listener):
         def started(self, photos: int, steps: int) -> None:

@@ -13,9 +13,9 @@ from rmatk.backbone import Backbone, wrap
 from rmatk.cache import ImageCache, TextCache
 from rmatk.config import TrainConfig
 from rmatk.deploy import adapted_towers
+from rmatk.fit import fit
 from rmatk.model import AdaptedClip, mean_of_templates
 from rmatk.torchvision_ops import import_torchvision
-from rmatk.train import fit
 from rmatk_export.checks import checked
 from rmatk_export.fold import fold
 from rmatk_export.graph import image_graph, text_graph

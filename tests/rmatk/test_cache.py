@@ -15,8 +15,9 @@ from rmatk.augment import augmented
 from rmatk.cache import cache_images, cache_texts, class_logits, stream_images
 from rmatk.config import Execution, TrainConfig
 from rmatk.data import read_folder
+from rmatk.fit import fit
 from rmatk.model import AdaptedClip
-from rmatk.train import fit, train
+from rmatk.train import train
 from rmatk_runtime.errors import DataError, StorageError
 
 CONFIG = TrainConfig(shots=4, epochs=3, batch=5, lr=0.01, rank=8, precision="fp32")

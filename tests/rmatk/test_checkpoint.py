@@ -151,15 +151,15 @@ def test_a_damaged_checkpoint_is_named(tiny, photos, stopped, damage):
 
 
 def test_a_run_that_diverged_is_not_resumed(tiny, photos, tmp_path, monkeypatch):
-    import rmatk.train
+    import rmatk.fit
 
     heard = Stopping()
-    sound = rmatk.train._check_finite
+    sound = rmatk.fit._check_finite
 
     def failing(values, step):
         sound({**values, "ce": float("nan")} if step == 4 else values, step)
 
-    monkeypatch.setattr(rmatk.train, "_check_finite", failing)
+    monkeypatch.setattr(rmatk.fit, "_check_finite", failing)
     with pytest.raises(RunError, match="at step 4 the term ce"):
         train(CONFIG, tiny, photos, tmp_path / "run", heard, EVERY_STEP)
     assert heard.heard == [1, 2, 3]

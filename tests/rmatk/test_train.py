@@ -18,8 +18,9 @@ from rmatk.cache import cache_images, cache_texts, class_logits
 from rmatk.cli import app, commands  # noqa: F401 - registers the commands
 from rmatk.config import Execution, TrainConfig
 from rmatk.data import image_batches, read_folder
+from rmatk.fit import fit
 from rmatk.model import AdaptedClip
-from rmatk.train import Listener, fit, train
+from rmatk.train import Listener, train
 from rmatk_runtime.errors import BackboneError, DataError, MissingExtraError, RunError, StorageError
 
 CONFIG = TrainConfig(
