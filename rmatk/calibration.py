@@ -21,6 +21,8 @@ KEPT_SHARE = 0.95
 """Of the right answers on validation shots, how many the threshold still lets through."""
 LEAST_SHOTS = 20
 LEAST_PER_CLASS = 2
+LEAST_RIGHT = 10
+"""Right answers below which their lowest probability says nothing."""
 _LOWEST, _HIGHEST = 0.1, 10.0
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -53,16 +55,22 @@ def calibrate(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], cl
             f"of the class with the fewest; {LEAST_SHOTS} in all and {LEAST_PER_CLASS} per class are needed",
         )
     wide = logits.astype(np.float64)
-    temperature, note = fit_temperature(wide, labels), None
-    all_right = bool((wide.argmax(axis=1) == labels).all())
-    if all_right or not _LOWEST * 1.01 < temperature < _HIGHEST / 1.01:
+    temperature, notes = fit_temperature(wide, labels), []
+    right = int((wide.argmax(axis=1) == labels).sum())
+    if right == len(labels) or not _LOWEST * 1.01 < temperature < _HIGHEST / 1.01:
         # All right, or no better than chance: the likelihood has no maximum, and a bound means nothing.
-        temperature, note = 1.0, "the temperature stays 1: the validation shots do not determine it"
+        temperature = 1.0
+        notes.append("the temperature stays 1: the validation shots do not determine it")
+    threshold = None
+    if right >= LEAST_RIGHT:
+        threshold = reject_threshold(wide / temperature, labels)
+    else:
+        notes.append(f"no reject threshold: only {right} validation shots are answered rightly")
     return Calibration(
         temperature=temperature,
-        reject_threshold=reject_threshold(wide / temperature, labels),
+        reject_threshold=threshold,
         images=len(labels),
-        note=note,
+        note="; ".join(notes) or None,
     )
 
 

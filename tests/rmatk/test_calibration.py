@@ -78,3 +78,14 @@ def test_shots_that_are_all_right_leave_the_temperature_alone():
 def test_large_logits_do_not_overflow():
     fitted = calibrate(np.full((30, 3), 1e4, np.float32) + np.eye(3)[np.arange(30) % 3], np.arange(30) % 3, 3)
     assert isinstance(fitted, Calibration) and math.isfinite(fitted.reject_threshold)
+
+
+def test_few_right_answers_set_no_threshold_and_say_so():
+    labels = np.arange(24) % 4
+    logits = np.zeros((24, 4), np.float32)
+    logits[np.arange(24), (labels + 1) % 4] = 1.0  # wrong everywhere ...
+    logits[:9] = 3.0 * np.eye(4, dtype=np.float32)[labels[:9]]  # ... but nine
+    found = calibrate(logits, labels, 4)
+    assert found.reject_threshold is None and "only 9 validation shots" in (found.note or "")
+    logits[9] = 3.0 * np.eye(4, dtype=np.float32)[labels[9]]
+    assert calibrate(logits, labels, 4).reject_threshold is not None
