@@ -39,8 +39,9 @@ class Balanced(HTMLParser):
 
 
 @pytest.fixture
-def run(tiny, draw_photos, tmp_path):
-    """8 classes with 3 validation shots each: enough to calibrate."""
+def run(tiny, draw_photos, tmp_path, monkeypatch):
+    """8 classes with 3 validation shots each: enough to calibrate, were the tiny model right more often."""
+    monkeypatch.setattr("rmatk.calibration.LEAST_RIGHT", 1)
     names = [f"&kind_{n}" for n in range(8)]
     data = draw_photos(tmp_path / "photos", dict.fromkeys(names, 6))
     return train(CONFIG, tiny, data, tmp_path / "run")
@@ -75,6 +76,7 @@ def test_the_run_is_calibrated_on_its_validation_shots_and_the_bundle_carries_it
     expected = calibrate(class_logits(model, images, text)[0].numpy(), labels, 8)
     assert len(labels) == 24 == record.calibration.images
     assert record.calibration.temperature == pytest.approx(expected.temperature, rel=1e-4)
+    assert expected.reject_threshold is not None
     assert record.calibration.reject_threshold == pytest.approx(expected.reject_threshold, rel=1e-4)
     changed = Calibration(temperature=1.5, reject_threshold=0.25, images=24)
     other = msgspec.structs.replace(record, calibration=changed)
