@@ -22,6 +22,7 @@ from rmatk_export.torch_folded import run_image
 from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import RunError
+from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Precision
 from rmatk_runtime.parity import TOLERANCES, StageResult, compare_embeddings
 from rmatk_runtime.preprocess import Float32
@@ -75,23 +76,25 @@ def check_against_run(
     stages: list[tuple[str, Precision]] = [("torch folded", "fp32")]
     stages += [(f"{engine.name} {precision}", precision) for precision, engine in engines]
     truth = [photos.class_names[label] for label in labels]
+    classes = bundle.classes()
     compare = partial(
         compare_embeddings,
-        classes=bundle.classes(),
+        classes=classes,
         decision=bundle.manifest.decision,
         names=photos.relative(),
-        truth=truth if set(truth) <= set(bundle.classes().names) else None,
+        truth=truth if set(truth) <= set(classes.names) else None,
     )
     results = [
         compare(stage, reference, candidate, tolerance=bundle.manifest.tolerances[precision])
         for (stage, precision), candidate in zip(stages, candidates, strict=True)
     ]
-    return [_check_classes(bundle, model, config.templates), *results]
+    return [_check_classes(bundle, classes, model, config.templates), *results]
 
 
-def _check_classes(bundle: Bundle, model: AdaptedClip, templates: tuple[str, ...]) -> StageResult:
+def _check_classes(
+    bundle: Bundle, classes: ClassMatrix, model: AdaptedClip, templates: tuple[str, ...]
+) -> StageResult:
     """The bundle's class matrix against the adapted text tower in PyTorch."""
-    classes = bundle.classes()
     return compare_embeddings(
         "class matrix",
         model.class_embeddings(classes.names, templates).cpu().numpy(),

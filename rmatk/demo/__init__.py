@@ -27,8 +27,8 @@ from rmatk_export.bundle import write_bundle
 from rmatk_runtime.backends import open_backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.classifier import Classifier
-from rmatk_runtime.errors import ParityError, StorageError
-from rmatk_runtime.files import write_atomic
+from rmatk_runtime.errors import ParityError
+from rmatk_runtime.files import check_replaceable, write_atomic
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.loop import Summary
 from rmatk_runtime.loop import run as run_loop
@@ -114,10 +114,7 @@ def demo(
 
 def _make_room(out: Path) -> None:
     """Clear an earlier demo; refuse a folder that holds anything else."""
-    if out.exists() and not out.is_dir():
-        raise StorageError(f"{out} exists and is not a folder", "choose another place with -o")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
-        raise StorageError(f"{out} exists and holds no earlier demo", "choose another place with -o")
+    check_replaceable(out, marker=MARKER)
     for name in PARTS[:-1]:
         part = out / name
         if part.is_dir():
