@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import re
 
 from rmatk_runtime.probes import Probe
 from rmatk_runtime.probes.packages import tensorrt_packages
+from rmatk_runtime.tensorrt_versions import known_bad
 
 
 def probe_providers() -> Probe:
@@ -58,19 +58,7 @@ def probe_tensorrt(*, jetson: bool) -> Probe:
         cure = "sudo apt-get install python3-libnvinfer" if jetson else "pip install 'rmatk[trt]'"
         return Probe("tensorrt", False, "no Python package of TensorRT is installed", cure)
     text = ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))
-    bad = [version for version in packages.values() if known_bad_for_vits(version)]
-    if bad:
-        return Probe(
-            "tensorrt",
-            False,
-            f"{text}; {bad[0]} lies in 10.1 - 10.7, which give wrong numbers for common exports of vision "
-            "transformers, in fp32 too (NVIDIA/TensorRT #4328, #4333, #4419)",
-            "use 10.8 or newer where there is one; else trust no engine before: rmatk parity BUNDLE",
-        )
+    for version in packages.values():
+        if row := known_bad(version):
+            return Probe("tensorrt", False, f"{text}; {row.warning(version)}", row.cure)
     return Probe("tensorrt", True, text)
-
-
-def known_bad_for_vits(version: str) -> bool:
-    """Whether a TensorRT version lies in 10.1 - 10.7."""
-    match = re.match(r"(\d+)\.(\d+)", version)
-    return match is not None and int(match[1]) == 10 and 1 <= int(match[2]) <= 7
