@@ -9,7 +9,7 @@ from rmatk_runtime.errors import BundleError
 from rmatk_runtime.files import inside, sha256_file
 from rmatk_runtime.golden import GoldenSet, load_golden
 from rmatk_runtime.labels import ClassMatrix, load_classes
-from rmatk_runtime.manifest import MANIFEST, FileEntry, Graph, Manifest, decode_manifest
+from rmatk_runtime.manifest import MANIFEST, Graph, Manifest, decode_manifest
 
 _AGAIN = "copy the bundle again, or export it again: rmatk export RUN -o BUNDLE"
 
@@ -28,13 +28,33 @@ class Bundle:
         Raises:
             BundleError: not a bundle, half-written, truncated, altered, or of another version.
         """
-        manifest = _read_manifest(path)
-        for name, entry in manifest.files.items():
-            _verify(path, name, entry)
-        for name in _named_files(manifest):
-            if name not in manifest.files:
-                raise BundleError(f"{path}: {name} is used by the manifest but not listed in it", _AGAIN)
-        return cls(path, manifest)
+        bundle = cls(path, read_manifest(path))
+        for name in dict.fromkeys((*bundle.manifest.files, *_named_files(bundle.manifest))):
+            bundle.verify(name)
+        return bundle
+
+    def verify(self, name: str) -> None:
+        """Compare a file with its entry in the manifest.
+
+        Raises:
+            BundleError: not listed, missing, truncated or altered.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.path}: {name} is used by the manifest but not listed in it", _AGAIN)
+        file = self.file(name)
+        if not file.is_file():
+            raise BundleError(f"{self.path}: {name} is missing", _AGAIN)
+        size = file.stat().st_size
+        if size != entry.size:
+            raise BundleError(f"{self.path}: {name} has {size} bytes, the manifest says {entry.size}", _AGAIN)
+        digest = sha256_file(file)
+        if digest != entry.sha256:
+            raise BundleError(
+                f"{self.path}: {name} was altered: its SHA-256 is {digest[:12]}..., the manifest says "
+                f"{entry.sha256[:12]}...",
+                _AGAIN,
+            )
 
     def graphs(self) -> tuple[Graph, ...]:
         """The image graphs that take normalised images, the first being the default."""
@@ -73,7 +93,12 @@ class Bundle:
         return None if entry is None else load_golden(self.file(entry.file))
 
 
-def _read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the bundle at ``path``; its files are not looked at.
+
+    Raises:
+        BundleError: not a bundle, half-written, unreadable, or of another version.
+    """
     if not path.exists():
         raise BundleError(f"no such bundle: {path}", "make one: rmatk export RUN -o BUNDLE")
     if (path / "run.json").is_file():
@@ -85,22 +110,6 @@ def _read_manifest(path: Path) -> Manifest:
         return decode_manifest(file.read_bytes(), str(file))
     except OSError as error:
         raise BundleError(f"{file} cannot be read: {error.strerror}", _AGAIN) from error
-
-
-def _verify(root: Path, name: str, entry: FileEntry) -> None:
-    file = inside(root, name)
-    if not file.is_file():
-        raise BundleError(f"{root}: {name} is missing", _AGAIN)
-    size = file.stat().st_size
-    if size != entry.size:
-        raise BundleError(f"{root}: {name} has {size} bytes, the manifest says {entry.size}", _AGAIN)
-    digest = sha256_file(file)
-    if digest != entry.sha256:
-        raise BundleError(
-            f"{root}: {name} was altered: its SHA-256 is {digest[:12]}..., the manifest says "
-            f"{entry.sha256[:12]}...",
-            _AGAIN,
-        )
 
 
 def _named_files(manifest: Manifest) -> list[str]:

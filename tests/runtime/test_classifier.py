@@ -1,4 +1,4 @@
-"""From embeddings to answers: probabilities from the formula, ties, top-k, threshold."""
+"""Pictures to labels, with a stand-in engine and with a real bundle."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rmatk_runtime.answers import Answers
 from rmatk_runtime.backends import Backend, open_backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.classifier import Classifier, probabilities
-from rmatk_runtime.errors import BackendError, RmatkError
+from rmatk_runtime.classifier import Classifier
+from rmatk_runtime.errors import BackendError
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Decision
 from rmatk_runtime.preprocess import Float32, PreprocessSpec
@@ -33,40 +34,18 @@ def colour(*rgb: int) -> np.ndarray:
     return np.full((20, 30, 3), rgb, dtype=np.uint8)
 
 
-def classifier(**options) -> Classifier:
-    return Classifier(MeanColour(), SPEC, CLASSES, Decision(logit_scale=10.0), **options)
+def classifier() -> Classifier:
+    return Classifier(MeanColour(), SPEC, Answers(CLASSES, Decision(logit_scale=10.0)))
 
 
-def test_probabilities_are_the_formula():
-    rng = np.random.default_rng(0)
-    embeddings = rng.normal(size=(4, 3)).astype(np.float32)
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    logits = embeddings.astype(np.float64) @ CLASSES.embeddings.T * (100.0 / 2.5)
-    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    found = probabilities(embeddings, CLASSES, Decision(logit_scale=100.0, temperature=2.5))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-
-
-def test_best_first_and_ties_in_class_order():
-    first, second = classifier(top_k=3).classify([colour(10, 200, 30), colour(90, 90, 90)])
-    assert [score.label for score in first.top] == ["green", "blue", "red"]
-    assert [score.label for score in second.top] == ["red", "green", "blue"]
-    assert sum(score.probability for score in first.top) == pytest.approx(1.0, abs=1e-6)
-
-
-def test_threshold_rejects():
-    sure, unsure = classifier(threshold=0.9).classify([colour(255, 0, 0), colour(100, 101, 100)])
-    assert sure.label == "red" and not sure.rejected
-    assert unsure.label is None and unsure.rejected and unsure.top[0].label == "green"
-
-
-def test_top_k_is_capped_and_options_are_checked():
-    assert len(classifier(top_k=99).classify([colour(1, 2, 3)])[0].top) == 3
-    assert classifier().classify([]) == []
-    with pytest.raises(RmatkError, match="--top-k"):
-        classifier(top_k=0)
-    with pytest.raises(RmatkError, match="--threshold"):
-        classifier(threshold=1.5)
+def test_preparing_then_embedding_is_classifying():
+    answers = classifier()
+    images = [colour(10, 200, 30), colour(250, 20, 20)]
+    tensors = answers.prepare(images)
+    assert tensors.shape == (2, 3, 8, 8) and tensors.dtype == np.float32
+    chances = answers.answers.probabilities(answers.backend.embed(tensors))
+    assert [answers.answers.predict(row) for row in chances] == answers.classify(images)
+    assert answers.classify([]) == []
 
 
 def test_a_real_bundle_gives_the_same_in_any_batch(tiny_bundle: Path):
