@@ -204,10 +204,10 @@ def test_errors_are_named_and_leave_old_results_alone(
 
 
 def test_next_command_repeats_no_credentials(capsys: pytest.CaptureFixture[str]) -> None:
-    from rmatk.cli.infer import _print_summary
+    from rmatk.cli.infer.summary import print_summary
 
     summary = Summary(3, 0, 1.0, {}, {"red": 2}, rejected=1, interrupted=False)
-    _print_summary(summary, Path("bundle"), "fake", ["rtsp://me:hunter2@cam/live"], {})
+    print_summary(summary, Path("bundle"), "fake", ["rtsp://me:hunter2@cam/live"], {})
     text = capsys.readouterr().out
     assert "next: rmatk infer bundle rtsp://cam/live" in text and "hunter2" not in text
     assert ["(unsure)", "1", "33.3%"] in [line.split() for line in text.splitlines()]
@@ -221,9 +221,9 @@ def test_real_video_gives_132_lines(bundle: Path, shared_data: Path, rmatk: Rmat
 
 
 def test_second_ctrl_c_does_not_strike_while_files_are_closed() -> None:
-    from rmatk.cli.infer import _one_interrupt
+    from rmatk.cli.infer.signals import one_interrupt
 
-    with _one_interrupt():
+    with one_interrupt():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,39 @@
+"""What ``rmatk infer`` can be told, one annotated type per option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FILE_BATCH = 8
+
+Bundle = Annotated[Path, typer.Argument(help="A bundle written by rmatk export.", show_default=False)]
+
+# Where frames come from
+Inputs = Annotated[list[str] | None, typer.Argument(help="Images, folders, globs, videos.")]
+Camera = Annotated[str | None, typer.Option(help="0, /dev/video0, rtsp://..., http://... or test://")]
+
+# What becomes of the results
+Jsonl = Annotated[str | None, typer.Option(metavar="FILE", help="JSON lines; - is standard output.")]
+Csv = Annotated[Path | None, typer.Option(metavar="FILE", help="A table for spreadsheets.")]
+Video = Annotated[Path | None, typer.Option(metavar="FILE", help="Annotated video (.mp4).")]
+Images = Annotated[Path | None, typer.Option(metavar="DIR", help="Annotated images.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
+
+# How frames become results
+TopK = Annotated[int, typer.Option(min=1, help="Labels per frame.")]
+Threshold = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Reject below this probability; the bundle's own if unset.")
+]
+Every = Annotated[int, typer.Option(min=1, help="Classify every N-th frame.")]
+MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many results.")]
+Batch = Annotated[
+    int | None, typer.Option(min=1, help=f"Frames at once; if unset {FILE_BATCH} for files, 1 live.")
+]
+
+# What runs the model
+Backend = Annotated[str, typer.Option(help="The engine: auto, cpu, cuda.")]
+Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the bundle's first if unset.")]
+AllowCpu = Annotated[bool, typer.Option("--allow-cpu", help="Accept the CPU where the GPU cannot start.")]

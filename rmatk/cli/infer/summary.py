@@ -1,0 +1,64 @@
+"""What a run came to, for people and for machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from rmatk.cli import console
+
+if TYPE_CHECKING:
+    from rmatk_runtime.loop import Summary
+
+
+def record(summary: Summary, bundle: Path, engine: str, outputs: dict[str, str]) -> dict[str, Any]:
+    """The object that ``--json`` prints."""
+    import msgspec
+
+    return {
+        "bundle": str(bundle),
+        "backend": engine,
+        **msgspec.to_builtins(summary),
+        "rate": _rate(summary),
+        "outputs": outputs,
+    }
+
+
+def print_summary(
+    summary: Summary, bundle: Path, engine: str, uris: list[str], outputs: dict[str, str]
+) -> None:
+    """A short table, where the results lie, and the next command."""
+    import shlex
+
+    from rmatk_runtime.sources.camera import without_credentials
+
+    rows = [(label, str(count), f"{count / summary.frames:.1%}") for label, count in summary.labels.items()]
+    if summary.rejected:
+        rows.append(("(unsure)", str(summary.rejected), f"{summary.rejected / summary.frames:.1%}"))
+    typer.echo(headline(summary, engine))
+    if rows:
+        console.print_table("labels seen", ("label", "frames", "share"), rows)
+    for kind, path in outputs.items():
+        typer.echo(f"{kind}: {path}")
+    if outputs:
+        console.print_next(shlex.join(["rmatk", "parity", str(bundle)]))
+    else:
+        wanted = ["--jsonl", "predictions.jsonl", "--video", "annotated.mp4"]
+        console.print_next(
+            shlex.join(["rmatk", "infer", str(bundle), *map(without_credentials, uris), *wanted])
+        )
+
+
+def headline(summary: Summary, engine: str) -> str:
+    """``132 frames in 1.6 s (82.5 per second) on ENGINE``, with what went missing."""
+    text = f"{summary.frames} frames in {summary.seconds:.1f} s ({_rate(summary):.1f} per second) on {engine}"
+    if summary.skipped:
+        text += f"; {summary.skipped} unreadable, skipped"
+    return text + ("; interrupted" if summary.interrupted else "")
+
+
+def _rate(summary: Summary) -> float:
+    """Results per second of wall clock."""
+    return round(summary.frames / summary.seconds, 3) if summary.seconds else 0.0
