@@ -36,10 +36,13 @@ class RmatkError(Exception):
 
 
 class MissingExtraError(RmatkError):
-    """A package that belongs to an optional extra is not installed."""
+    """A package that belongs to an optional extra is not installed.
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} is not installed", f"pip install 'rmatk[{extra}]'")
+    ``hint``: how it is installed on this platform, where that is not pip.
+    """
+
+    def __init__(self, what: str, extra: str, hint: str | None = None) -> None:
+        super().__init__(f"{what} is not installed", hint or f"pip install 'rmatk[{extra}]'")
 
 
 class DataError(RmatkError):

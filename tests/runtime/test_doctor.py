@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from rmatk_runtime import gpu
 from rmatk_runtime.doctor import examine, probe_bundle
 from rmatk_runtime.errors import BundleError
 from rmatk_runtime.probes import Probe, accelerators, media, packages, system
@@ -126,7 +127,7 @@ def test_absent_driver_and_packages_are_told(monkeypatch: pytest.MonkeyPatch) ->
     def fail(name: str) -> ctypes.CDLL:
         raise OSError(name)
 
-    monkeypatch.setattr(accelerators.ctypes, "CDLL", fail)
+    monkeypatch.setattr(gpu.ctypes, "CDLL", fail)
     assert "libcuda.so.1" in accelerators.probe_gpu().reason
     monkeypatch.setattr(accelerators, "tensorrt_packages", dict)
     assert "python3-libnvinfer" in str(accelerators.probe_tensorrt(jetson=True).hint)
@@ -137,7 +138,7 @@ def test_absent_driver_and_packages_are_told(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_driver_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accelerators.ctypes, "CDLL", lambda name: SimpleNamespace(cuInit=lambda flags: 804))
+    monkeypatch.setattr(gpu.ctypes, "CDLL", lambda name: SimpleNamespace(cuInit=lambda flags: 804))
     probe = accelerators.probe_gpu()
     assert not probe.ok and "804" in probe.reason
 

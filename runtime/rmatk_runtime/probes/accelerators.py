@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-
+from rmatk_runtime.errors import BackendError
+from rmatk_runtime.gpu import driver_version, list_gpus
 from rmatk_runtime.probes import Probe
 from rmatk_runtime.probes.packages import tensorrt_packages
 from rmatk_runtime.tensorrt_versions import known_bad
@@ -20,35 +20,15 @@ def probe_providers() -> Probe:
 
 
 def probe_gpu() -> Probe:
-    """NVIDIA's driver and GPUs, asked of libcuda itself: no CUDA toolkit or Python package is needed."""
-    missing = "install NVIDIA's driver; in a container, start it with --gpus all or --runtime nvidia"
+    """NVIDIA's driver and GPUs."""
     try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return Probe("gpu", False, "no NVIDIA driver (libcuda.so.1 cannot be loaded)", missing)
-    if status := cuda.cuInit(0):
-        return Probe("gpu", False, f"NVIDIA's driver does not start (cuInit: error {status})", missing)
-    version, count = ctypes.c_int(), ctypes.c_int()
-    cuda.cuDriverGetVersion(ctypes.byref(version))
-    cuda.cuDeviceGetCount(ctypes.byref(count))
-    if not count.value:
-        return Probe("gpu", False, "the driver is there but lists no GPU", missing)
-    names = ", ".join(_gpu_name(cuda, number) for number in range(count.value))
-    major, minor = version.value // 1000, version.value % 1000 // 10
-    return Probe("gpu", True, f"{names}; driver for CUDA {major}.{minor}")
-
-
-def _gpu_name(cuda: ctypes.CDLL, number: int) -> str:
-    """Name, compute capability and memory of one GPU."""
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    name, size = ctypes.create_string_buffer(128), ctypes.c_size_t()
-    cuda.cuDeviceGet(ctypes.byref(device), number)
-    cuda.cuDeviceGetName(name, len(name), device)
-    cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
-    cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # COMPUTE_CAPABILITY_MAJOR
-    cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)  # COMPUTE_CAPABILITY_MINOR
-    text = name.value.decode(errors="replace")
-    return f"{text} (compute {major.value}.{minor.value}, {size.value / (1 << 30):.0f} GiB)"
+        gpus = list_gpus()
+    except BackendError as error:
+        return Probe("gpu", False, error.message, error.hint)
+    names = ", ".join(
+        f"{gpu.name} (compute {gpu.compute_capability}, {gpu.memory / (1 << 30):.0f} GiB)" for gpu in gpus
+    )
+    return Probe("gpu", True, f"{names}; driver for CUDA {driver_version()}")
 
 
 def probe_tensorrt(*, jetson: bool) -> Probe:

@@ -13,6 +13,7 @@ EXTRAS = {
     "cpu": {"onnxruntime": "onnxruntime"},
     "gpu": {"onnxruntime-gpu": "onnxruntime"},
     "trt": {"tensorrt": "tensorrt", "cuda-bindings": "cuda.bindings"},
+    "rtx": {"tensorrt-rtx": "tensorrt_rtx", "cuda-bindings": "cuda.bindings"},
     "camera": {"av": "av"},
     "web": {"starlette": "starlette", "uvicorn": "uvicorn"},
     "train": {
@@ -29,6 +30,7 @@ EXTRAS = {
 _ON_JETSON = {
     "gpu": "install NVIDIA's onnxruntime-gpu wheel for this JetPack: the general one has no CUDA for Jetson",
     "trt": "sudo apt-get install python3-libnvinfer, and make the venv with --system-site-packages",
+    "rtx": "TensorRT for RTX is for desktop GPUs; on a Jetson TensorRT itself comes with JetPack",
     "train": "train on another machine and copy the bundle, or install NVIDIA's torch wheel for this JetPack",
 }
 
@@ -44,8 +46,13 @@ def _probe_extra(extra: str, packages: dict[str, str], *, jetson: bool) -> Probe
     found = {name: _state(name, module) for name, module in packages.items()}
     ok = all(version is not None for version, _ in found.values())
     text = ", ".join(f"{name} {version or problem}" for name, (version, problem) in found.items())
+    return Probe(f"extra {extra}", ok, text, install_hint(extra, jetson=jetson))
+
+
+def install_hint(extra: str, *, jetson: bool) -> str:
+    """How an extra is installed on this platform."""
     install = f"pip install 'rmatk[{extra}]'"
-    return Probe(f"extra {extra}", ok, text, _ON_JETSON.get(extra, install) if jetson else install)
+    return _ON_JETSON.get(extra, install) if jetson else install
 
 
 def _state(distribution: str, module: str) -> tuple[str | None, str]:
