@@ -16,7 +16,7 @@ from rmatk_export.fold import attach
 from rmatk_export.open_clip import read_image_tower, read_text_tower
 from rmatk_export.quantise import CalibrationPhotos
 from rmatk_export.source import ExportSource
-from rmatk_export.tokenizer import clip_tokenizer_json
+from rmatk_export.tokenizer import ExportedTokenizer, export_tokenizer
 from rmatk_export.weights import Adapter, ImageStem, Linear, TextStem, Tower
 from rmatk_runtime.errors import DataError
 from rmatk_runtime.files import sha256_file
@@ -71,7 +71,7 @@ def export_source(
         classes=classes,
         class_tokens=tokens.reshape(len(names), len(templates), -1),
         templates=templates,
-        tokenizer=backbone.tokenizer_json or clip_tokenizer_json(backbone.tokenize),
+        tokenizer=_tokenizer(backbone),
         decision=Decision(
             logit_scale=model.logit_scale,
             temperature=record.calibration.temperature,
@@ -93,6 +93,12 @@ def export_source(
         adapter_digest=record.adapter_sha256,
         versions=record.versions,
     )
+
+
+def _tokenizer(backbone: Backbone) -> ExportedTokenizer:
+    if backbone.tokenizer_json is not None:
+        return ExportedTokenizer(backbone.tokenizer_json, cleaning="none")
+    return export_tokenizer(backbone.tokenize)
 
 
 def adapted_towers(model: AdaptedClip, scale: float) -> tuple[Tower[ImageStem], Tower[TextStem]]:

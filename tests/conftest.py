@@ -119,6 +119,8 @@ def tiny_tokenizer_json(words: str) -> str:
     tokenizer.pre_tokenizer = WhitespaceSplit()
     ends = [("<start>", 62), ("<end>", 63)]
     tokenizer.post_processor = TemplateProcessing(single="<start> $A <end>", special_tokens=ends)
+    tokenizer.enable_truncation(TINY_CONTEXT)
+    tokenizer.enable_padding(length=TINY_CONTEXT, pad_id=0)
     return str(tokenizer.to_str())
 
 

@@ -84,7 +84,7 @@ def write_bundle(source: ExportSource, out: Path) -> ExportReport:
         graphs = _make_graphs(source, image)
         for name, model in graphs.files.items():
             write_atomic(folder / name, model.SerializeToString(deterministic=True))
-        write_atomic(folder / TOKENIZER_FILE, source.tokenizer.encode())
+        write_atomic(folder / TOKENIZER_FILE, source.tokenizer.json.encode())
         write_atomic(folder / CLASSES_FILE, encode_classes(source.classes))
         write_atomic(folder / GOLDEN_FILE, encode_golden(source.golden))
         write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
@@ -149,7 +149,10 @@ def _manifest(source: ExportSource, folder: Path) -> Manifest:
         preprocess=source.preprocess,
         graphs=tuple(graphs),
         text=TextEncoder(
-            file=TEXT_FILE, tokenizer=TOKENIZER_FILE, context_length=len(source.text.stem.positions)
+            file=TEXT_FILE,
+            tokenizer=TOKENIZER_FILE,
+            cleaning=source.tokenizer.cleaning,
+            context_length=len(source.text.stem.positions),
         ),
         labels=Labels(file=CLASSES_FILE, templates=source.templates),
         decision=source.decision,

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
 from rmatk_export.source import ExportSource
 from rmatk_export.torch_folded import run_image
@@ -22,6 +21,7 @@ from rmatk_runtime.errors import ParityError
 from rmatk_runtime.manifest import Graph
 from rmatk_runtime.parity import TOLERANCES, StageResult, check_golden, compare_embeddings
 from rmatk_runtime.preprocess import preprocess, resize
+from rmatk_runtime.text import class_embeddings, tokenise
 
 
 def run_gate(
@@ -68,7 +68,7 @@ def _check_fold(source: ExportSource, image: FoldedTower[ImageStem]) -> StageRes
 def _check_pixels(bundle: Bundle, source: ExportSource, graph: Graph) -> StageResult:
     """A graph with the normalisation inside, on the golden pictures resized by the one preprocessing."""
     golden = source.golden
-    session = create_session(bundle.file(graph.file), half=graph.precision == "fp16")
+    session = create_session(bundle.file(graph.file))
     pixels = np.stack([resize(picture, source.preprocess) for picture in golden.images])
     (embeddings,) = session.run(None, {"pixels": pixels})
     return compare_embeddings(
@@ -84,14 +84,10 @@ def _check_pixels(bundle: Bundle, source: ExportSource, graph: Graph) -> StageRe
 
 def _check_tokenizer(bundle: Bundle, source: ExportSource) -> StageResult:
     """The exported tokenizer must give the ids that the class matrix was embedded from."""
-    tokenizer = Tokenizer.from_file(str(bundle.file(bundle.manifest.text.tokenizer)))
     prompts = [t.replace("{}", name) for name in source.classes.names for t in source.templates]
-    ids = source.class_tokens.reshape(len(prompts), -1)
-    wrong = [
-        prompt
-        for prompt, expected, found in zip(prompts, ids, tokenizer.encode_batch(prompts), strict=True)
-        if np.trim_zeros(np.array(found.ids), "b").tolist() != np.trim_zeros(expected, "b").tolist()
-    ]
+    ids, _ = tokenise(bundle, prompts)
+    differ = (ids != source.class_tokens.reshape(len(prompts), -1)).any(axis=1)
+    wrong = [prompt for prompt, other in zip(prompts, differ, strict=True) if other]
     reason = f"gives other ids for {len(wrong)} prompts, first {wrong[0]!r}" if wrong else None
     return StageResult(
         stage="tokenizer", images=len(prompts), passed=not wrong, reason=reason, tolerance=None
@@ -100,15 +96,10 @@ def _check_tokenizer(bundle: Bundle, source: ExportSource) -> StageResult:
 
 def _check_text(bundle: Bundle, source: ExportSource) -> StageResult:
     """The exported text encoder must give the class matrix that PyTorch gave."""
-    classes, templates, length = source.class_tokens.shape
-    session = create_session(bundle.file(bundle.manifest.text.file))
-    (prompts,) = session.run(None, {"tokens": source.class_tokens.reshape(-1, length)})
-    means = prompts.reshape(classes, templates, -1).mean(axis=1)
-    embeddings = means / np.linalg.norm(means, axis=1, keepdims=True)
     return compare_embeddings(
         "text encoder fp32",
         source.classes.embeddings,
-        embeddings.astype(np.float32),
+        class_embeddings(bundle, source.classes.names),
         classes=source.classes,
         decision=source.decision,
         tolerance=TOLERANCES["fp32"],

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmatk_export.quantise import CalibrationPhotos
+from rmatk_export.tokenizer import ExportedTokenizer
 from rmatk_export.weights import Array, ImageStem, TextStem, Tower
 from rmatk_runtime.golden import GoldenSet
 from rmatk_runtime.labels import ClassMatrix
@@ -21,8 +22,8 @@ class ExportSource:
     """All that a bundle is made of.
 
     ``image``, ``text``: the towers with their adapters; ``class_tokens`` (C, T, L) int64: every class'
-    prompt under each of T templates, from which ``classes`` were embedded by PyTorch; ``tokenizer``: the
-    Hugging Face tokenizers JSON that gives those ids; ``golden`` with PyTorch's embeddings; ``ship_golden``:
+    prompt under each of T templates, from which ``classes`` were embedded by PyTorch; ``tokenizer``: what
+    gives those ids; ``golden`` with PyTorch's embeddings; ``ship_golden``:
     whether its pictures travel in the bundle; ``checkpoint``: every adapter tensor as trained, both
     branches, by name; ``precisions`` of the image encoder, the first being the default on a device;
     ``pixels``: whether each also comes with its normalisation inside; ``calibration``: what int8 is measured
@@ -35,7 +36,7 @@ class ExportSource:
     classes: ClassMatrix
     class_tokens: npt.NDArray[np.int64]
     templates: tuple[str, ...]
-    tokenizer: str
+    tokenizer: ExportedTokenizer
     decision: Decision
     model: ModelInfo
     golden: GoldenSet

@@ -1,40 +1,65 @@
-"""open_clip's byte-pair tokenizer as a Hugging Face ``tokenizer.json``, which needs no torch to be used.
+"""open_clip's tokenizers as a Hugging Face ``tokenizer.json``, which needs no torch to be used.
 
-The file is made from the very vocabulary and merges that open_clip holds in memory. The one step it cannot
-express is open_clip's repair of broken text (``ftfy``) and HTML entities, which class names do not need; the
-exporter checks that every prompt of the bundle gives the same ids.
+The file is made from the very vocabulary and merges that open_clip holds in memory. It expects cleaned text:
+open_clip repairs texts and resolves HTML entities first, which no ``tokenizer.json`` can express, so the
+cleaning is named beside it and done by ``rmatk_runtime.cleaning``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import BPE
-from tokenizers.normalizers import NFC, Lowercase, Replace, Sequence, Strip
+from tokenizers.normalizers import Lowercase, Replace, Sequence, Strip
 from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.processors import TemplateProcessing
 
+from rmatk_runtime.cleaning import Cleaning
 from rmatk_runtime.errors import ExportError
 
-_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+# open_clip's pattern ignores case, and so drops the one mark whose other case is a letter: U+0345 (iota).
+_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
 
 
-def clip_tokenizer_json(tokenizer: Any) -> str:
-    """The JSON of an open_clip ``SimpleTokenizer`` (byte-pair encoding, lower case).
+@dataclass(frozen=True)
+class ExportedTokenizer:
+    """``json``: a Hugging Face ``tokenizer.json`` that cuts and pads to the context length; ``cleaning``:
+    what texts go through before it."""
 
-    It adds start and end of text, cuts to the context length keeping the end, and pads with 0.
+    json: str
+    cleaning: Cleaning
+
+
+def export_tokenizer(tokenizer: Any) -> ExportedTokenizer:
+    """An open_clip ``SimpleTokenizer`` (CLIP's byte-pair encoding).
 
     Raises:
-        ExportError: a tokenizer of another kind.
+        ExportError: a tokenizer or a cleaning of another kind.
     """
     if type(tokenizer).__name__ != "SimpleTokenizer" or tokenizer.reduction_fn is not None:
         raise ExportError(f"the tokenizer {type(tokenizer).__name__} is not covered", "only CLIP's own BPE")
+    return ExportedTokenizer(_clip_json(tokenizer), _cleaning(tokenizer))
+
+
+def _cleaning(tokenizer: Any) -> Cleaning:
+    """The name of open_clip's cleaning function, which is all that its tokenizers keep of it."""
+    found = str(tokenizer.clean_fn.__name__).removeprefix("_clean_")
+    known: dict[str, Cleaning] = {name: name for name in get_args(Cleaning)}
+    if found not in known:
+        raise ExportError(f"the tokenizer's cleaning {found!r} is not covered", f"known: {', '.join(known)}")
+    return known[found]
+
+
+def _clip_json(tokenizer: Any) -> str:
+    """Start and end of text around the words, cut to the context length keeping the end, padded with 0."""
     start, end = "<start_of_text>", "<end_of_text>"
     merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)
     fast = Tokenizer(BPE(vocab=dict(tokenizer.encoder), merges=merges, end_of_word_suffix="</w>"))
-    fast.normalizer = Sequence([NFC(), Replace(Regex(r"\s+"), " "), Strip(), Lowercase()])
+    # Cleaned text passes through this unchanged; it serves those who use the file alone.
+    fast.normalizer = Sequence([Replace(Regex(r"\s+"), " "), Strip(), Lowercase()])
     fast.pre_tokenizer = PreTokenizers(
         [
             Split(Regex(_WORDS), behavior="removed", invert=True),

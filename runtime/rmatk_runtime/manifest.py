@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from rmatk_runtime.cleaning import Cleaning
 from rmatk_runtime.errors import BundleError
 from rmatk_runtime.preprocess import PreprocessSpec
 
@@ -50,10 +51,14 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class TextEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The adapted text encoder: ``tokens`` (N, L) int64, L <= ``context_length`` -> ``embeddings`` (N, D)."""
+    """The adapted text encoder: ``tokens`` (N, L) int64, L <= ``context_length`` -> ``embeddings`` (N, D).
+
+    ``cleaning``: what texts go through before the ``tokenizer`` file.
+    """
 
     file: str
     tokenizer: str
+    cleaning: Cleaning
     context_length: int
 
 

@@ -95,10 +95,11 @@ def test_a_graph_that_differs_from_the_arrays_is_found(tiny_source, tmp_path: Pa
 
 
 def test_a_tokenizer_that_gives_other_ids_is_found(tiny_source, tmp_path: Path):
-    tokenizer = json.loads(tiny_source.tokenizer)
+    tokenizer = json.loads(tiny_source.tokenizer.json)
     vocabulary = tokenizer["model"]["vocab"]
     vocabulary["blue"], vocabulary["red"] = vocabulary["red"], vocabulary["blue"]
-    wrong = dataclasses.replace(tiny_source, tokenizer=json.dumps(tokenizer))
+    exported = dataclasses.replace(tiny_source.tokenizer, json=json.dumps(tokenizer))
+    wrong = dataclasses.replace(tiny_source, tokenizer=exported)
     refused(
         wrong, tmp_path, ParityError, "'tokenizer' gives other ids for 2 prompts, first 'a photo of a blue"
     )

@@ -34,17 +34,16 @@ def open_backend(
 
     if name not in BACKENDS:
         raise BackendError(f"unknown backend {name!r}; known are {', '.join(BACKENDS)}")
-    graph = bundle.graph(precision)
-    path, half = bundle.file(graph.file), graph.precision == "fp16"
+    path = bundle.file(bundle.graph(precision).file)
     cuda = "CUDAExecutionProvider"
     offered = load_onnxruntime().get_available_providers()
     if name == "cpu" or (name == "auto" and cuda not in offered):
-        return OnnxRuntimeBackend(path, CPU, half=half)
+        return OnnxRuntimeBackend(path, CPU)
     try:
         if cuda not in offered:
             raise BackendError("this ONNX Runtime has no CUDA provider", "pip install 'rmatk[gpu]'")
-        return OnnxRuntimeBackend(path, cuda, half=half)
+        return OnnxRuntimeBackend(path, cuda)
     except BackendError as error:
         if not allow_cpu:
             raise BackendError(error.message, f"{error.hint}; or accept the CPU with --allow-cpu") from error
-    return OnnxRuntimeBackend(path, CPU, half=half)
+    return OnnxRuntimeBackend(path, CPU)

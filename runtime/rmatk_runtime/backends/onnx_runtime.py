@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rmatk_runtime.backends.base import Backend
 from rmatk_runtime.errors import BackendError, MissingExtraError
@@ -38,8 +39,8 @@ def _engine_errors() -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, ValueError, OSError)
 
 
-def create_session(path: Path, provider: str = CPU, *, threads: int = 0, half: bool = False) -> Any:
-    """An ``InferenceSession`` on exactly ``provider``; ``half``: the graph holds float16 products.
+def create_session(path: Path, provider: str = CPU, *, threads: int = 0) -> Any:
+    """An ``InferenceSession`` on exactly ``provider``.
 
     Raises:
         BackendError: the graph does not load, or the session was given another provider.
@@ -50,8 +51,9 @@ def create_session(path: Path, provider: str = CPU, *, threads: int = 0, half: b
     options.intra_op_num_threads = threads
     # Idle worker threads that spin take the cores from decoding and preprocessing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # On the CPU this optimiser crashes the process on float16 vision transformers (1.24 to 1.32).
-    disabled = ["NchwcTransformer"] if half and provider == CPU else []
+    # This optimiser crashes the process on float16 vision transformers (1.24 to 1.32). All it could speed
+    # up is the one convolution of a tower, so it is left out for every graph, not for those known to crash.
+    disabled = ["NchwcTransformer"]
     try:
         session = runtime.InferenceSession(
             str(path), options, providers=[provider], disabled_optimizers=disabled
@@ -69,6 +71,19 @@ def create_session(path: Path, provider: str = CPU, *, threads: int = 0, half: b
     return session
 
 
+def run_session(session: Any, batch: npt.NDArray[Any]) -> Float32:
+    """Run a graph of one input (N, ...) and one output -> (N, D) float32.
+
+    Raises:
+        BackendError: the engine failed.
+    """
+    try:
+        (embeddings,) = session.run(None, {session.get_inputs()[0].name: batch})
+    except _engine_errors() as error:
+        raise BackendError(f"ONNX Runtime failed on a batch of {len(batch)}: {error}") from error
+    return np.asarray(embeddings, dtype=np.float32)
+
+
 class OnnxRuntimeBackend(Backend):
     """The image encoder on ONNX Runtime.
 
@@ -76,11 +91,10 @@ class OnnxRuntimeBackend(Backend):
         path: an image graph of a bundle.
         provider: the execution provider; anything else granted is an error.
         threads: CPU threads for the engine, 0 for all cores.
-        half: the graph holds float16 products.
     """
 
-    def __init__(self, path: Path, provider: str = CPU, *, threads: int = 0, half: bool = False) -> None:
-        self._session = create_session(path, provider, threads=threads, half=half)
+    def __init__(self, path: Path, provider: str = CPU, *, threads: int = 0) -> None:
+        self._session = create_session(path, provider, threads=threads)
         self._input = self._session.get_inputs()[0]
         granted = self._session.get_providers()[0]
         self.name = f"onnxruntime {granted.removesuffix('ExecutionProvider').lower()}"
@@ -92,8 +106,4 @@ class OnnxRuntimeBackend(Backend):
             raise BackendError(
                 f"expected (N, {', '.join(map(str, expected))}) float32, got {images.shape} {images.dtype}"
             )
-        try:
-            (embeddings,) = self._session.run(None, {self._input.name: images})
-        except _engine_errors() as error:
-            raise BackendError(f"ONNX Runtime failed on a batch of {len(images)}: {error}") from error
-        return np.asarray(embeddings, dtype=np.float32)
+        return run_session(self._session, images)
