@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,10 +22,9 @@ logger = logging.getLogger(__name__)
 Array = np.ndarray[Any, np.dtype[Any]]
 Self = TypeVar("Self", bound="Resource")
 
-_HINTS = {
-    "cudaErrorMemoryAllocation": "close what else uses the GPU, or build for smaller batches: "
-    "rmatk export BUNDLE --trt --batch 1:1:4",
-}
+OUT_OF_MEMORY = (
+    "close what else uses the GPU, or build for smaller batches: rmatk export BUNDLE --trt --batch 1:1:4"
+)
 
 
 class Cuda:
@@ -64,7 +65,8 @@ class Cuda:
         text = self.runtime.cudaGetErrorString(status)[1].decode()
         if error == "cudaErrorInsufficientDriver":
             return self._driver_error()
-        return BackendError(f"CUDA: {call} failed: {text} ({error})", _HINTS.get(error, "rmatk doctor"))
+        hint = OUT_OF_MEMORY if error == "cudaErrorMemoryAllocation" else "rmatk doctor"
+        return BackendError(f"CUDA: {call} failed: {text} ({error})", hint)
 
     def _driver_error(self) -> BackendError:
         """CUDA gives one code for a driver that is absent and for one that is too old."""
@@ -159,11 +161,10 @@ class Event(Resource):
 
 
 class Graph(Resource):
-    """Captured work of a stream, launched again at the cost of one launch."""
+    """Work of a stream, launched again and again at the cost of one launch; see :meth:`Stream.capture`."""
 
-    def __init__(self, cuda: Cuda, captured: Any) -> None:
-        with Resource(cuda, captured, "cudaGraphDestroy"):  # what was instantiated lives on without it
-            super().__init__(cuda, cuda.call("cudaGraphInstantiate", captured, 0), "cudaGraphExecDestroy")
+    def __init__(self, cuda: Cuda, captured: Resource) -> None:
+        super().__init__(cuda, cuda.call("cudaGraphInstantiate", captured.handle, 0), "cudaGraphExecDestroy")
 
 
 class Stream(Resource):
@@ -195,15 +196,22 @@ class Stream(Resource):
         """Return when all work given so far is done; errors of that work show here."""
         self.cuda.call("cudaStreamSynchronize", self.handle)
 
-    def begin_capture(self) -> None:
-        """From here work is noted down, not done; calls of other threads are not held back by it."""
-        mode = self.cuda.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self.cuda.call("cudaStreamBeginCapture", self.handle, mode)
-
-    def end_capture(self) -> Graph:
-        """The work since :meth:`begin_capture`; the stream works as before, also where this fails.
+    def capture(self, work: Callable[[], None]) -> Graph:
+        """Note down what ``work`` gives this stream, without doing it; the stream then works as before.
 
         Raises:
-            BackendError: something in between cannot be captured.
+            BackendError: ``work`` failed, or did something that cannot be captured.
         """
-        return Graph(self.cuda, self.cuda.call("cudaStreamEndCapture", self.handle))
+        mode = self.cuda.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self.cuda.call("cudaStreamBeginCapture", self.handle, mode)
+        try:
+            work()
+        except BaseException:
+            with suppress(BackendError), self._end_capture():
+                pass
+            raise
+        with self._end_capture() as captured:
+            return Graph(self.cuda, captured)
+
+    def _end_capture(self) -> Resource:
+        return Resource(self.cuda, self.cuda.call("cudaStreamEndCapture", self.handle), "cudaGraphDestroy")

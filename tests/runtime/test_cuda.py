@@ -49,23 +49,31 @@ def test_captured_work_is_done_at_launch_not_at_capture(runtime: FakeCudaRuntime
         Stream(cuda) as stream,
         PinnedBuffer(cuda, (1,), np.dtype(np.float32)) as source,
         DeviceBuffer(cuda, 4) as device,
+        stream.capture(lambda: stream.upload(device, source, 4)) as graph,
     ):
-        stream.begin_capture()
-        stream.upload(device, source, 4)
-        with stream.end_capture() as graph:
-            assert not runtime.queues[int(stream)] and list(runtime.live.values()).count("graph") == 0
-            stream.launch(graph)
-            assert len(runtime.queues[int(stream)]) == 1
-            stream.wait()
+        assert not runtime.queues[int(stream)] and list(runtime.live.values()).count("graph") == 0
+        stream.launch(graph)
+        assert len(runtime.queues[int(stream)]) == 1
+        stream.wait()
     assert not runtime.live
 
 
 def test_a_graph_that_cannot_be_instantiated_leaves_nothing(runtime: FakeCudaRuntime):
     with Stream(Cuda(runtime)) as stream:
-        stream.begin_capture()
-        runtime.fail[len(runtime.calls) + 1] = Status.cudaErrorMemoryAllocation
+        runtime.fail[len(runtime.calls) + 2] = Status.cudaErrorMemoryAllocation
         with pytest.raises(BackendError, match="cudaGraphInstantiate"):
-            stream.end_capture()
+            stream.capture(lambda: None)
+    assert not runtime.live
+
+
+def test_a_stream_works_again_after_work_that_failed_in_capture(runtime: FakeCudaRuntime):
+    def work() -> None:
+        raise BackendError("cannot be captured")
+
+    with Stream(Cuda(runtime)) as stream:
+        with pytest.raises(BackendError, match="cannot be captured"):
+            stream.capture(work)
+        stream.wait()  # the fake refuses this while it captures
     assert not runtime.live
 
 

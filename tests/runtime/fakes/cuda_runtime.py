@@ -12,6 +12,8 @@ from enum import IntEnum
 from types import SimpleNamespace
 from typing import Any
 
+Work = tuple[Callable[[], None], tuple[int, ...]]
+
 
 class Status(IntEnum):
     """The values that the tests meet, numbered as CUDA's own."""
@@ -60,9 +62,9 @@ class FakeCudaRuntime:
         self.sizes: dict[int, int] = {}
         self.fail: dict[int, Status] = {}
         self.memory: dict[int, Any] = {}
-        self.queues: dict[int, list[Callable[[], None]]] = {}
-        self.capturing: dict[int, list[Callable[[], None]]] = {}
-        self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self.queues: dict[int, list[Work]] = {}
+        self.capturing: dict[int, list[Work]] = {}
+        self.graphs: dict[int, list[Work]] = {}
         self.times: dict[int, float] = {}
         self.clock = 0.0
         self.driver = 13000
@@ -77,8 +79,10 @@ class FakeCudaRuntime:
             if name in _RELEASES:  # CUDA reports errors of earlier work here, and still releases
                 self._give_back(name, *arguments)
             if status:
-                if name in ("cudaStreamEndCapture", "cudaStreamSynchronize"):  # what was begun is dropped
-                    self._abandon(*arguments)
+                if name == "cudaStreamEndCapture":  # the stream is as before
+                    self.capturing.pop(int(arguments[0]), None)
+                if name == "cudaStreamSynchronize":  # the work was done, and went wrong
+                    self.queues[int(arguments[0])].clear()
                 return (status, *[None] * _RESULTS.get(name, 0))
             return (Status.cudaSuccess, *implementation(*arguments))
 
@@ -88,11 +92,11 @@ class FakeCudaRuntime:
         """The names of all calls, in order."""
         return [name for name, _ in self.calls]
 
-    def enqueue(self, stream: int, work: Callable[[], None]) -> None:
-        """Work for a stream, as TensorRT gives it: done later, or captured."""
+    def enqueue(self, stream: int, work: Callable[[], None], *memory: int) -> None:
+        """Work for a stream, on ``memory``: done later, or captured."""
         assert self.live.get(int(stream)) == "stream", f"no such stream: {stream}"
         captured = self.capturing.get(int(stream))
-        (self.queues[int(stream)] if captured is None else captured).append(work)
+        (self.queues[int(stream)] if captured is None else captured).append((work, memory))
 
     def is_device(self, address: int, size: int) -> bool:
         """Whether ``size`` bytes from ``address`` lie inside one live device buffer."""
@@ -102,7 +106,8 @@ class FakeCudaRuntime:
             if kind == "device"
         )
 
-    def _new(self, kind: str) -> int:
+    def new(self, kind: str) -> int:
+        """A handle to something that must be given back."""
         self._handle += 1
         self.live[self._handle] = kind
         return self._handle
@@ -110,13 +115,10 @@ class FakeCudaRuntime:
     def _give_back(self, name: str, handle: int) -> None:
         kind = self.live.pop(int(handle), None)
         assert kind == _RELEASES[name], f"{name} was given {handle}, which is {kind}"
-        if kind == "device":
-            busy = [stream for stream, queue in self.queues.items() if queue]
-            assert not busy, "GPU memory was freed under a stream's feet"
-
-    def _abandon(self, stream: int) -> None:
-        self.capturing.pop(int(stream), None)
-        self.queues[int(stream)].clear()
+        waiting = [memory for queue in self.queues.values() for _, memory in queue]
+        assert not any(handle in memory for memory in waiting), (
+            f"{kind} memory freed before its work was done"
+        )
 
     def _allocate(self, size: int, kind: str) -> tuple[int]:
         assert size > 0
@@ -139,7 +141,7 @@ class FakeCudaRuntime:
 
     def _cudaStreamCreateWithFlags(self, flags: int) -> tuple[int]:
         assert flags == self.cudaStreamNonBlocking
-        stream = self._new("stream")
+        stream = self.new("stream")
         self.queues[stream] = []
         return (stream,)
 
@@ -147,7 +149,7 @@ class FakeCudaRuntime:
         assert int(stream) not in self.capturing, "a stream that captures cannot be waited for"
         queue = self.queues[int(stream)]
         while queue:
-            queue.pop(0)()
+            queue.pop(0)[0]()
             self.clock += 1.0
         return ()
 
@@ -155,11 +157,11 @@ class FakeCudaRuntime:
         expected = ("pinned", "device") if kind == 1 else ("device", "pinned")
         assert (self.live.get(src), self.live.get(dst)) == expected, "copied between the wrong memories"
         assert 0 < count <= min(self.sizes[src], self.sizes[dst]), "copied beyond a buffer's end"
-        self.enqueue(stream, lambda: ctypes.memmove(dst, src, count) and None)
+        self.enqueue(stream, lambda: ctypes.memmove(dst, src, count) and None, dst, src)
         return ()
 
     def _cudaEventCreate(self) -> tuple[int]:
-        return (self._new("event"),)
+        return (self.new("event"),)
 
     def _cudaEventRecord(self, event: int, stream: int) -> tuple[()]:
         assert self.live[int(event)] == "event" and int(stream) not in self.capturing
@@ -175,19 +177,19 @@ class FakeCudaRuntime:
         return ()
 
     def _cudaStreamEndCapture(self, stream: int) -> tuple[int]:
-        graph = self._new("graph")
+        graph = self.new("graph")
         self.graphs[graph] = self.capturing.pop(int(stream))
         return (graph,)
 
     def _cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[int]:
-        executable = self._new("executable")
+        executable = self.new("executable")
         self.graphs[executable] = self.graphs[int(graph)]
         return (executable,)
 
     def _cudaGraphLaunch(self, graphExec: int, stream: int) -> tuple[()]:
         assert self.live[int(graphExec)] == "executable"
-        for work in self.graphs[int(graphExec)]:
-            self.enqueue(stream, work)
+        for work, memory in self.graphs[int(graphExec)]:
+            self.enqueue(stream, work, *memory)
         return ()
 
     def _cudaGetDeviceCount(self) -> tuple[int]:

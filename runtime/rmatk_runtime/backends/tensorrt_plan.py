@@ -1,0 +1,147 @@
+"""A TensorRT plan made ready to run: what it takes and gives, and execution contexts for it.
+
+The one place where the versions from 10.3 to 11 and TensorRT for RTX differ at run time; only calls that all
+of them have are used, and what one of them lacks is looked up by name.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rmatk_runtime.cuda import OUT_OF_MEMORY
+from rmatk_runtime.engines.tensorrt import TensorRt
+from rmatk_runtime.errors import BackendError
+
+_KEPT = 5  # of TensorRT's messages: the last ones say what went wrong
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output; ``shape`` without the batch."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def size(self, batch: int) -> int:
+        """Bytes of so many rows."""
+        return batch * int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+class Plan:
+    """A deserialised plan with one input, one output and one profile of batch sizes.
+
+    Args:
+        trt: the TensorRT that it was built with.
+        data: the plan's bytes, already verified: a plan is code.
+        where: its name in errors.
+
+    Raises:
+        BackendError: this TensorRT is too old to run it, or does not accept it.
+    """
+
+    def __init__(self, trt: TensorRt, data: bytes, where: str) -> None:
+        self._trt = trt
+        self._messages: deque[str] = deque(maxlen=_KEPT)
+        self._shared_memory = trt.member("ExecutionContextAllocationStrategy", "USER_MANAGED")
+        if self._shared_memory is None:
+            raise BackendError(
+                f"{trt.title} is too old to run engines with; 10.3 is the first that can",
+                "on a Jetson, update to JetPack 6.1 or newer",
+            )
+        # TensorRT for RTX swaps kernels while it runs, so only itself knows when to capture.
+        self.captures_itself = trt.member("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE") is not None
+        self._logger = _listening_logger(trt.module, self._messages)
+        self._runtime: Any = None
+        self._engine: Any = None
+        try:
+            self._runtime = self._load_runtime()
+            self._engine = self._runtime.deserialize_cuda_engine(data)
+            if self._engine is None:
+                raise self.error(f"{trt.title} does not load {where}", _REBUILD)
+            self.input, self.output = self._tensors(where)
+            shapes = self._engine.get_tensor_profile_shape(self.input.name, 0)
+            self.least, _, self.most = (int(shape[0]) for shape in shapes)
+            self.scratch = int(self._engine.get_device_memory_size_for_profile_v2(0))
+        except BackendError:
+            self.close()
+            raise
+
+    def _load_runtime(self) -> Any:
+        try:
+            return self._trt.module.Runtime(self._logger)
+        except TypeError as error:  # what the bindings make of a null pointer
+            raise self.error(f"{self._trt.title} does not start", "rmatk doctor") from error
+
+    def context(self) -> Any:
+        """A new execution context; its working memory (``scratch`` bytes) is still to be set.
+
+        Raises:
+            BackendError: it cannot be made, mostly for want of memory.
+        """
+        context = self._engine.create_execution_context(self._how())
+        if context is None:
+            raise self.error("TensorRT makes no execution context", OUT_OF_MEMORY)
+        return context
+
+    def _how(self) -> Any:
+        """How contexts are to be made: with memory from us; for RTX with its own graphs as well."""
+        if not self.captures_itself:
+            return self._shared_memory
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(self._shared_memory)
+        config.cuda_graph_strategy = self._trt.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        # Lazily made kernels would take over after parity was checked on others.
+        strategies = self._trt.module.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        return config
+
+    def error(self, message: str, hint: str | None = None) -> BackendError:
+        """``message`` with what TensorRT last said."""
+        said, self._messages = " | ".join(self._messages), deque(maxlen=_KEPT)
+        return BackendError(f"{message}: {said}" if said else message, hint)
+
+    def close(self) -> None:
+        """Let TensorRT release the engine; every context must be gone before."""
+        self._engine = None
+        self._runtime = None
+
+    def _tensors(self, where: str) -> tuple[Tensor, Tensor]:
+        trt, engine = self._trt.module, self._engine
+        types: dict[Any, np.dtype[Any]] = {
+            trt.DataType.FLOAT: np.dtype(np.float32),
+            trt.DataType.UINT8: np.dtype(np.uint8),
+        }
+        sides: dict[Any, list[Tensor]] = {trt.TensorIOMode.INPUT: [], trt.TensorIOMode.OUTPUT: []}
+        for number in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(number)
+            dtype = types.get(engine.get_tensor_dtype(name))
+            if dtype is None:
+                raise BackendError(f"{where}: {name} is {engine.get_tensor_dtype(name)}", _REBUILD)
+            shape = tuple(engine.get_tensor_shape(name))[1:]
+            sides[engine.get_tensor_mode(name)].append(Tensor(name, shape, dtype))
+        if [len(side) for side in sides.values()] != [1, 1]:
+            raise BackendError(f"{where} has not one input and one output", _REBUILD)
+        return sides[trt.TensorIOMode.INPUT][0], sides[trt.TensorIOMode.OUTPUT][0]
+
+
+_REBUILD = "build it again on this machine: rmatk export BUNDLE --trt"
+
+
+def _listening_logger(module: Any, messages: deque[str]) -> Any:
+    """A TensorRT logger that keeps errors: its calls return only None or False."""
+    serious = (module.ILogger.INTERNAL_ERROR, module.ILogger.ERROR)
+
+    class Logger(module.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in serious:
+                messages.append(message)
+
+    return Logger()
