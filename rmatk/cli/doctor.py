@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rmatk.cli import app, console
+
+if TYPE_CHECKING:
+    from rmatk_runtime.probes import Probe
 
 
 @app.command()
@@ -20,19 +23,51 @@ def doctor(
     """Say what this machine can do; where not, why, and the cure."""
     import shlex
 
-    from rmatk_runtime.doctor import examine
+    from rmatk_runtime.doctor import examine, probe_bundle
 
-    probes = examine(bundle)
+    sections = examine()
+    if bundle is not None:
+        sections["bundle"] = [probe_bundle(bundle)]
+    probes = [probe for section in sections.values() for probe in section]
     if as_json:
-        console.print_json({"probes": probes})
+        console.print_json({"probes": [probe.as_record() for probe in probes]})
     else:
-        width = max(len(probe.name) for probe in probes)
-        for probe in probes:
-            typer.echo(f"{'ok' if probe.ok else 'no':3} {probe.name:{width}}  {probe.reason}")
-            if probe.hint:
-                typer.echo(f"{'':{width + 4}}  -> {probe.hint}")
+        _print(sections)
     if bundle is not None and not probes[-1].ok:
         raise typer.Exit(1)
     if not as_json:
         infer = ["rmatk", "infer", str(bundle), "--camera", "test://"]
         console.print_next("rmatk demo" if bundle is None else shlex.join(infer))
+
+
+def _print(sections: dict[str, list[Probe]]) -> None:
+    """Under each heading one line per capability; reasons are wrapped, cures stay whole, to be copied."""
+    import textwrap
+
+    from rich.console import Console
+    from rich.text import Text
+
+    output = Console(highlight=False)
+    width = max(len(probe.name) for probes in sections.values() for probe in probes)
+    for heading, probes in sections.items():
+        output.print(Text(heading, style="bold"))
+        for probe in probes:
+            mark, style = _mark(probe)
+            lines = textwrap.wrap(
+                f"{probe.name:{width}}  {probe.reason}",
+                max(output.width - 3, 2 * width),
+                subsequent_indent=" " * (width + 2),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            output.print(Text.assemble((mark, style), " ", "\n   ".join(lines)), soft_wrap=True)
+            if probe.hint:
+                output.print(Text(f"   -> {probe.hint}"), soft_wrap=True)
+    output.print(Text("ok: works   no: broken   --: not here, which matters only where it is wanted", "dim"))
+
+
+def _mark(probe: Probe) -> tuple[str, str]:
+    """(mark, its style)."""
+    if probe.ok:
+        return "ok", "green"
+    return ("--", "dim") if probe.optional else ("no", "bold red")

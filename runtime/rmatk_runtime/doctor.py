@@ -4,43 +4,47 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rmatk_runtime.errors import RmatkError
+from rmatk_runtime.errors import BackendError, RmatkError
+from rmatk_runtime.gpu import list_gpus
 from rmatk_runtime.probes import Probe
-from rmatk_runtime.probes.accelerators import probe_gpu, probe_providers, probe_tensorrt
+from rmatk_runtime.probes.accelerators import probe_cuda, probe_gpu
+from rmatk_runtime.probes.jetson import jetson_model, probe_clocks, probe_power_mode, probe_swap
 from rmatk_runtime.probes.media import probe_cameras, probe_csi, probe_ffmpeg, probe_gstreamer
-from rmatk_runtime.probes.packages import probe_extras, probe_onnxruntime_clash
-from rmatk_runtime.probes.system import (
-    jetson_model,
-    probe_disk,
-    probe_memory,
-    probe_platform,
-    probe_python,
-)
+from rmatk_runtime.probes.onnx_runtime import probe_onnxruntime
+from rmatk_runtime.probes.packages import probe_extras
+from rmatk_runtime.probes.system import probe_disk, probe_memory, probe_platform, probe_python
+from rmatk_runtime.probes.tensorrt import probe_tensorrt, probe_tensorrt_rtx
 
 __all__ = ["Probe", "examine", "probe_bundle"]
 
 
-def examine(bundle: Path | None = None) -> list[Probe]:
-    """Probe everything, one result per capability; with ``bundle``, the last says whether it runs here."""
-    jetson = jetson_model() is not None
-    probes = [
-        probe_python(),
-        probe_platform(),
-        probe_memory(),
-        probe_disk(),
-        *probe_extras(jetson=jetson),
-        probe_onnxruntime_clash(),
-        probe_providers(),
-        probe_gpu(),
-        probe_tensorrt(jetson=jetson),
-        probe_ffmpeg(),
-        probe_gstreamer(),
-        probe_cameras(),
-        probe_csi(jetson=jetson),
-    ]
-    if bundle is not None:
-        probes.append(probe_bundle(bundle))
-    return probes
+def examine(root: Path = Path("/")) -> dict[str, list[Probe]]:
+    """Probe everything, one result per capability, under headings in the order a newcomer needs them."""
+    jetson = jetson_model(root) is not None
+    try:
+        gpus = list_gpus()
+    except BackendError:  # probe_gpu says why
+        gpus = []
+    machine = [probe_python(), probe_platform(root), probe_memory(root), probe_disk()]
+    if jetson:
+        machine += [probe_swap(root), probe_power_mode(root), probe_clocks(root)]
+    return {
+        "this machine": machine,
+        "engines": [
+            *probe_onnxruntime(jetson=jetson, gpu=bool(gpus)),
+            probe_gpu(jetson=jetson, root=root),
+            probe_cuda(),
+            probe_tensorrt(gpus, jetson=jetson, root=root),
+            probe_tensorrt_rtx(gpus, jetson=jetson),
+        ],
+        "cameras and video": [
+            probe_ffmpeg(),
+            probe_gstreamer(),
+            probe_cameras(root),
+            probe_csi(jetson=jetson),
+        ],
+        "extras": probe_extras(jetson=jetson),
+    }
 
 
 def probe_bundle(bundle: Path) -> Probe:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 class KnownBad:
     """A span of versions, ``first`` to ``last`` as (major, minor), both included.
 
-    ``capability`` limits it to GPUs of that compute capability; None means any.
+    ``capability`` limits it to GPUs of that compute capability, ``11.0``; None means any.
     """
 
     first: tuple[int, int]
@@ -22,7 +22,7 @@ class KnownBad:
     fault: str
     threads: tuple[str, ...]
     cure: str
-    capability: tuple[int, int] | None = None
+    capability: str | None = None
 
     def warning(self, version: str) -> str:
         """One sentence for people: version, span, fault and where it was reported."""
@@ -45,12 +45,12 @@ KNOWN_BAD = (
         "engines of largest batch 1 may compute q, k and v wrongly on Thor",
         ("NVIDIA/TensorRT-Edge-LLM #151",),
         "build with a largest batch of 2 or more, and trust no engine before: rmatk parity BUNDLE",
-        capability=(11, 0),
+        capability="11.0",
     ),
 )
 
 
-def known_bad(version: str, capability: tuple[int, int] | None = None) -> KnownBad | None:
+def known_bad(version: str, capability: str | None = None) -> KnownBad | None:
     """The row of :data:`KNOWN_BAD` that a version of TensorRT lies in, or None.
 
     Args:

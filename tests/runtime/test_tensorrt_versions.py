@@ -30,9 +30,9 @@ def test_versions_known_bad_for_vision_transformers(version: str, bad: bool) -> 
 
 
 def test_a_row_for_one_kind_of_gpu_needs_that_gpu() -> None:
-    row = known_bad("10.13.3.9", capability=(11, 0))
+    row = known_bad("10.13.3.9", capability="11.0")
     assert row is not None and "Thor" in row.fault
-    assert known_bad("10.13.3.9", capability=(8, 7)) is None and known_bad("10.13.3.9") is None
+    assert known_bad("10.13.3.9", capability="8.7") is None and known_bad("10.13.3.9") is None
 
 
 def test_every_row_cites_a_thread_and_a_cure() -> None:

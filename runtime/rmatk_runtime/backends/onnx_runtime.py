@@ -56,7 +56,7 @@ def create_session(path: Path, provider: str = CPU, *, threads: int = 0) -> Any:
     disabled = ["NchwcTransformer"]
     try:
         session = runtime.InferenceSession(
-            str(path), options, providers=[provider], disabled_optimizers=disabled
+            str(path), options, providers=[provider], disabled_optimizers=disabled, enable_fallback=0
         )
     except _engine_errors() as error:
         raise BackendError(

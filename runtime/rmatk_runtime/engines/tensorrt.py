@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from rmatk_runtime.engines.key import TITLES, Flavour
 from rmatk_runtime.errors import BackendError, MissingExtraError
+from rmatk_runtime.probes.jetson import jetson_model
 from rmatk_runtime.probes.packages import install_hint
-from rmatk_runtime.probes.system import jetson_model
 
 FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
 _EXTRAS: dict[Flavour, str] = {"tensorrt": "trt", "tensorrt_rtx": "rtx"}

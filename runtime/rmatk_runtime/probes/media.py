@@ -21,6 +21,7 @@ def probe_cameras(root: Path = Path("/")) -> Probe:
             False,
             "no /dev/video* (none plugged in, or not passed into the container)",
             "plug one in (docker: --device /dev/video0), or try: rmatk infer BUNDLE --camera test://",
+            optional=True,
         )
     text = ", ".join(f"/dev/{device.name} {_camera_name(root, device.name)}".strip() for device in devices)
     if any(not os.access(device, os.R_OK | os.W_OK) for device in devices):
@@ -41,7 +42,7 @@ def probe_gstreamer() -> Probe:
     cure = "sudo apt-get install gstreamer1.0-tools gstreamer1.0-plugins-good"
     output = _gst_inspect("--version")
     if output is None:
-        return Probe("gstreamer", False, "gst-inspect-1.0 is missing or does not run", cure)
+        return Probe("gstreamer", False, "gst-inspect-1.0 is missing or does not run", cure, optional=True)
     lines = [line for line in output.splitlines() if line.startswith("GStreamer")]
     return Probe("gstreamer", True, lines[0] if lines else "present, version unknown")
 
@@ -49,7 +50,7 @@ def probe_gstreamer() -> Probe:
 def probe_csi(*, jetson: bool) -> Probe:
     """NVIDIA's element for CSI cameras, on a Jetson."""
     if not jetson:
-        return Probe("csi", False, "CSI cameras are for Jetson boards")
+        return Probe("csi", False, "CSI cameras are for Jetson boards", optional=True)
     if _gst_inspect("nvarguscamerasrc") is None:
         return Probe(
             "csi",
@@ -77,8 +78,10 @@ def probe_ffmpeg() -> Probe:
     """FFmpeg's libraries inside PyAV, and the two things asked of them: V4L2 input and H.264 output."""
     try:
         import av
+    except ModuleNotFoundError:
+        return Probe("ffmpeg", False, "PyAV is not installed", "pip install 'rmatk[camera]'", optional=True)
     except (ImportError, OSError) as error:
-        return Probe("ffmpeg", False, f"PyAV cannot be imported: {error}", "pip install 'rmatk[camera]'")
+        return Probe("ffmpeg", False, f"PyAV does not load: {error}", "pip install --force-reinstall av")
     codec = ".".join(map(str, av.library_versions["libavcodec"]))
     v4l2 = any("v4l2" in name for name in av.formats_available)
     x264 = "libx264" in av.codecs_available

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from importlib import metadata
 
 from rmatk_runtime.probes import Probe
@@ -29,39 +28,43 @@ EXTRAS = {
 }
 
 _ON_JETSON = {
-    "gpu": "install NVIDIA's onnxruntime-gpu wheel for this JetPack: the general one has no CUDA for Jetson",
+    "gpu": "install NVIDIA's onnxruntime-gpu wheel for this JetPack: docs/JETSON.md",
     "trt": "sudo apt-get install python3-libnvinfer, and make the venv with --system-site-packages",
     "rtx": "TensorRT for RTX is for desktop GPUs; on a Jetson TensorRT itself comes with JetPack",
-    "train": "train on another machine and copy the bundle, or install NVIDIA's torch wheel for this JetPack",
+    "train": "train on another machine and copy the bundle here",
 }
-
-_TENSORRT = re.compile(r"tensorrt(?:[-_](?:lean|dispatch))?(?:[-_]cu\d+)?", re.IGNORECASE)
+_TRIED_ELSEWHERE = {"cpu", "gpu", "trt", "rtx", "camera"}  # other probes say that these work, not only exist
 
 
 def probe_extras(*, jetson: bool) -> list[Probe]:
-    """One probe per extra, listing each of its packages with version or what is wrong with it."""
-    return [_probe_extra(extra, packages, jetson=jetson) for extra, packages in EXTRAS.items()]
+    """One probe per extra that no other probe tries out, listing its packages by what is wrong with them."""
+    return [
+        _probe_extra(extra, packages, jetson=jetson)
+        for extra, packages in EXTRAS.items()
+        if extra not in _TRIED_ELSEWHERE
+    ]
 
 
 def _probe_extra(extra: str, packages: dict[str, str], *, jetson: bool) -> Probe:
-    found = {name: _state(name, module) for name, module in packages.items()}
-    ok = all(version is not None for version, _ in found.values())
-    text = ", ".join(f"{name} {version or problem}" for name, (version, problem) in found.items())
-    return Probe(f"extra {extra}", ok, text, install_hint(extra, jetson=jetson))
+    versions = {name: installed_version(name) for name in packages}
+    absent = [name for name, version in versions.items() if version is None]
+    there = {name: version for name, version in versions.items() if version}
+    hollow = [name for name in there if not _has_module(packages[name])]
+    text = ", ".join(f"{name} {version}" for name, version in there.items())
+    if hollow:
+        text += f"; listed, but their files are gone: {', '.join(hollow)}"
+    if absent:
+        text = f"{text}; not installed: {', '.join(absent)}".removeprefix("; ")
+    hint = install_hint(extra, jetson=jetson)
+    if hollow:
+        hint = f"pip install --force-reinstall {' '.join(hollow)}"
+    return Probe(extra, not (absent or hollow), text, hint, optional=not hollow)
 
 
 def install_hint(extra: str, *, jetson: bool) -> str:
     """How an extra is installed on this platform."""
     install = f"pip install 'rmatk[{extra}]'"
     return _ON_JETSON.get(extra, install) if jetson else install
-
-
-def _state(distribution: str, module: str) -> tuple[str | None, str]:
-    """(version or None, what is wrong)."""
-    version = installed_version(distribution)
-    if version is None:
-        return None, "is not installed"
-    return (version, "") if _has_module(module) else (None, f"{version} is listed but its files are gone")
 
 
 def installed_version(distribution: str) -> str | None:
@@ -77,27 +80,3 @@ def _has_module(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except (ModuleNotFoundError, ValueError):  # its parent is missing, or half-initialised
         return False
-
-
-def probe_onnxruntime_clash() -> Probe:
-    """onnxruntime and onnxruntime-gpu share one folder: the one installed later overwrites the other."""
-    both = {name: installed_version(name) for name in ("onnxruntime", "onnxruntime-gpu")}
-    there = [f"{name} {version}" for name, version in both.items() if version]
-    if len(there) == 2:
-        return Probe(
-            "onnxruntime packages",
-            False,
-            f"{' and '.join(there)} are both installed and overwrite each other's files",
-            "pip uninstall -y onnxruntime onnxruntime-gpu, then install one: pip install 'rmatk[gpu]'",
-        )
-    if not there:
-        return Probe(
-            "onnxruntime packages", False, "neither is installed", "pip install 'rmatk[cpu]' or 'rmatk[gpu]'"
-        )
-    return Probe("onnxruntime packages", True, f"{there[0]} alone")
-
-
-def tensorrt_packages() -> dict[str, str]:
-    """Installed TensorRT distributions and their versions: full, lean or dispatch, for whichever CUDA."""
-    named = ((found.metadata["Name"] or "", found.version) for found in metadata.distributions())
-    return {name: version for name, version in named if _TENSORRT.fullmatch(name)}

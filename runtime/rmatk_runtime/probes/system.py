@@ -1,4 +1,4 @@
-"""The machine: Python, platform, Jetson release, memory, disk."""
+"""The machine: Python, platform, memory, disk."""
 
 from __future__ import annotations
 
@@ -9,21 +9,9 @@ import sys
 from pathlib import Path
 
 from rmatk_runtime.probes import Probe
+from rmatk_runtime.probes.jetson import jetson_model, jetson_release
 
 _GIB = 1 << 30
-_JETPACK = {32: "4", 34: "5", 35: "5", 36: "6", 38: "7"}  # by major release of Jetson Linux (L4T)
-
-
-def jetson_model(root: Path = Path("/")) -> str | None:
-    """The board's name from the device tree, or None on other machines (also right inside a container)."""
-    try:
-        text = (root / "proc/device-tree/model").read_text(errors="replace")
-    except OSError:
-        text = ""
-    model = text.strip("\0\n ")
-    if "jetson" in model.lower():
-        return model
-    return "NVIDIA Jetson" if (root / "etc/nv_tegra_release").exists() else None
 
 
 def probe_python() -> Probe:
@@ -38,24 +26,12 @@ def probe_platform(root: Path = Path("/")) -> Probe:
     model = jetson_model(root)
     if model is None:
         return Probe("platform", True, f"{name}, not a Jetson")
-    return Probe("platform", True, f"{name}, {model}, {_release(root)}")
+    return Probe("platform", True, f"{name}, {model}, {jetson_release(root)}")
 
 
-def _release(root: Path) -> str:
-    """``L4T 36.4.3 (JetPack 6)``, from the line ``# R36 (release), REVISION: 4.3, ...``."""
-    try:
-        text = (root / "etc/nv_tegra_release").read_text(errors="replace")
-    except OSError:
-        return "L4T release unknown (no /etc/nv_tegra_release; mount it into the container to see it)"
-    match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
-    if match is None:
-        return "L4T release unknown (/etc/nv_tegra_release has another form)"
-    jetpack = _JETPACK.get(int(match[1]), "unknown")
-    return f"L4T {match[1]}.{match[2]} (JetPack {jetpack})"
-
-
-def probe_memory(meminfo: Path = Path("/proc/meminfo")) -> Probe:
+def probe_memory(root: Path = Path("/")) -> Probe:
     """Available memory; building a TensorRT engine wants some gigabytes, running a bundle less than one."""
+    meminfo = root / "proc/meminfo"
     try:
         fields = dict(re.findall(r"^(\w+):\s+(\d+) kB", meminfo.read_text(), flags=re.MULTILINE))
         total, available = (int(fields[name]) * 1024 for name in ("MemTotal", "MemAvailable"))
