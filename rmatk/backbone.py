@@ -41,7 +41,7 @@ class Backbone:
     """A frozen CLIP in evaluation mode and float32, with all that is needed to feed it.
 
     ``model``: open_clip's ``CLIP`` or ``CustomTextCLIP``. ``tokenize``: N texts -> (N, context) int64.
-    ``tokenizer_json``: the tokenizer as a Hugging Face ``tokenizer.json``; None: it is open_clip's own BPE.
+    ``tokenizer_json``: the tokenizer as a Hugging Face ``tokenizer.json``; None: ``tokenize`` is open_clip's.
     ``digest``: hex SHA-256 of the weights (see :func:`weights_digest`).
     """
 
@@ -102,6 +102,7 @@ def load_backbone(name: str, pretrained: str | None = None, device: str = "cpu")
     _check_config(name, open_clip.get_model_config(name))
     _check_pretrained(name, pretrained, open_clip.list_pretrained_tags_by_model(name))
     _check_activation(name, pretrained, open_clip)
+    tokenize = _tokenizer(name, open_clip)
     try:
         model = open_clip.create_model(name, pretrained=pretrained, device=device)
     except (RuntimeError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
@@ -110,7 +111,7 @@ def load_backbone(name: str, pretrained: str | None = None, device: str = "cpu")
         ) from error
     return wrap(
         model,
-        open_clip.get_tokenizer(name),
+        tokenize,
         None,
         PreprocessSpec.from_open_clip(model.visual.preprocess_cfg),
         name=name,
@@ -176,6 +177,16 @@ def _open_clip() -> Any:
     except ImportError as error:
         raise MissingExtraError(error.name or "open_clip", "train") from error
     return open_clip
+
+
+def _tokenizer(name: str, open_clip: Any) -> Any:
+    """The model's tokenizer, before gigabytes of weights are fetched in vain."""
+    try:
+        return open_clip.get_tokenizer(name)
+    except ImportError as error:
+        raise MissingExtraError(f"transformers, which reads the tokenizer of {name},", "siglip") from error
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"the tokenizer of {name} cannot be loaded: {error}", OFFLINE_HINT) from error
 
 
 def _check_device(device: str) -> None:

@@ -1,8 +1,9 @@
 """open_clip's tokenizers as a Hugging Face ``tokenizer.json``, which needs no torch to be used.
 
-The file is made from the very vocabulary and merges that open_clip holds in memory. It expects cleaned text:
-open_clip repairs texts and resolves HTML entities first, which no ``tokenizer.json`` can express, so the
-cleaning is named beside it and done by ``rmatk_runtime.cleaning``.
+The file is made from the very tokenizer that open_clip holds in memory: CLIP's byte-pair encoding is written
+from its vocabulary and merges, SigLIP's sentencepiece is a Hugging Face tokenizer already. It expects cleaned
+text: open_clip repairs texts and resolves HTML entities first, which no ``tokenizer.json`` can express, so
+the cleaning is named beside it and done by ``rmatk_runtime.cleaning``.
 """
 
 from __future__ import annotations
@@ -34,14 +35,17 @@ class ExportedTokenizer:
 
 
 def export_tokenizer(tokenizer: Any) -> ExportedTokenizer:
-    """An open_clip ``SimpleTokenizer`` (CLIP's byte-pair encoding).
+    """An open_clip ``SimpleTokenizer`` (CLIP's byte-pair encoding) or ``HFTokenizer`` (SigLIP's).
 
     Raises:
-        ExportError: a tokenizer or a cleaning of another kind.
+        ExportError: a tokenizer of another kind, or one that alters ids afterwards.
     """
-    if type(tokenizer).__name__ != "SimpleTokenizer" or tokenizer.reduction_fn is not None:
-        raise ExportError(f"the tokenizer {type(tokenizer).__name__} is not covered", "only CLIP's own BPE")
-    return ExportedTokenizer(_clip_json(tokenizer), _cleaning(tokenizer))
+    kind = type(tokenizer).__name__
+    if kind == "SimpleTokenizer" and tokenizer.reduction_fn is None:
+        return ExportedTokenizer(_clip_json(tokenizer), _cleaning(tokenizer))
+    if kind == "HFTokenizer" and not (tokenizer.tokenizer_mode or tokenizer.strip_sep_token):
+        return ExportedTokenizer(_hugging_face_json(tokenizer), _cleaning(tokenizer))
+    raise ExportError(f"the tokenizer {kind} is not covered", "CLIP's and SigLIP's own are")
 
 
 def _cleaning(tokenizer: Any) -> Cleaning:
@@ -71,4 +75,18 @@ def _clip_json(tokenizer: Any) -> str:
     fast.add_special_tokens([start, end])
     fast.enable_truncation(int(tokenizer.context_length))
     fast.enable_padding(length=int(tokenizer.context_length), pad_id=0, pad_token="!")
+    return str(fast.to_str())
+
+
+def _hugging_face_json(tokenizer: Any) -> str:
+    """The tokenizer's own file, cutting and padding as open_clip asks at every call."""
+    inner = tokenizer.tokenizer
+    if not inner.is_fast:
+        raise ExportError(f"the tokenizer {type(inner).__name__} has no tokenizer.json", "use a fast one")
+    fast = Tokenizer.from_str(inner.backend_tokenizer.to_str())
+    length = int(tokenizer.context_length)
+    fast.enable_truncation(length, direction=inner.truncation_side)
+    fast.enable_padding(
+        length=length, direction=inner.padding_side, pad_id=inner.pad_token_id, pad_token=inner.pad_token
+    )
     return str(fast.to_str())

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from rmatk.backbone import load_backbone, weights_digest, wrap
-from rmatk_runtime.errors import BackboneError
+from rmatk_runtime.errors import BackboneError, MissingExtraError
 from rmatk_runtime.preprocess import PreprocessSpec
 
 
@@ -120,3 +122,10 @@ def test_a_tower_of_another_kind_is_refused_when_wrapped(tiny):
 
     with pytest.raises(BackboneError, match="image tower Linear"):
         wrap(Other(), tiny.tokenize, None, tiny.preprocess, name="other", pretrained=None)
+
+
+def test_siglip_names_the_extra_that_reads_its_tokenizer(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtraError, match="reads the tokenizer of ViT-B-16-SigLIP") as caught:
+        load_backbone("ViT-B-16-SigLIP", "webli")
+    assert caught.value.hint == "pip install 'rmatk[siglip]'"

@@ -23,6 +23,7 @@ EXTRAS = {
         "safetensors": "safetensors",
         "tokenizers": "tokenizers",
     },
+    "siglip": {"transformers": "transformers"},
     "tensorboard": {"tensorboard": "tensorboard"},
     "export": {"onnx": "onnx", "safetensors": "safetensors", "tokenizers": "tokenizers"},
 }
