@@ -1,7 +1,7 @@
 """Parity where PyTorch is: the trained model with both branches against every later stage, on given photos.
 
 The stages are walked in the data's order, so that the first bad one is where something was lost:
-class matrix (text tower), folded towers in PyTorch, then each engine on the exported graphs.
+preprocessing, class matrix (text tower), folded towers in PyTorch, then each engine on the exported graphs.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from rmatk.model import AdaptedClip
 from rmatk.run import Run, restore
 from rmatk_export.fold import fold
 from rmatk_export.torch_folded import run_image
-from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import RunError
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Precision
-from rmatk_runtime.parity import TOLERANCES, StageResult, compare_embeddings
+from rmatk_runtime.parity import TOLERANCES, Engine, StageResult, compare_embeddings
 from rmatk_runtime.preprocess import Float32
 
 
 def check_against_run(
     bundle: Bundle,
-    engines: Sequence[tuple[Precision, Backend]],
+    engines: Sequence[Engine],
     run: Run,
     backbone: Backbone,
     photos: Dataset,
@@ -40,9 +39,11 @@ def check_against_run(
 ) -> list[StageResult]:
     """Compare every stage with the trained model on ``photos``, in the data's order.
 
+    Where the preprocessing is not the backbone's, that stage is the only one: what follows starts from it.
+
     Args:
         bundle: exported from ``run``.
-        engines: the bundle's image encoder on each engine to check, with its precision.
+        engines: the bundle's image encoder on each engine to check.
         run: the trained run, the reference.
         backbone: the backbone it was trained on.
         photos: labelled photos; classes that the bundle does not know leave accuracy out.
@@ -62,19 +63,22 @@ def check_against_run(
         )
     model = restore(run, backbone)
     config = run.record.config
-    folded = fold(adapted_towers(model, config.scale)[0])
     files, labels = photos.flat()
+    preprocessing = _check_preprocessing(bundle, backbone, len(files))
+    if not preprocessing:
+        return [preprocessing]
+    folded = fold(adapted_towers(model, config.scale)[0])
     parts: list[list[Float32]] = [[] for _ in range(2 + len(engines))]
     for images in image_batches(files, bundle.manifest.preprocess, batch):
         tensor = torch.from_numpy(images)
         parts[0].append(model.encode_images(tensor).cpu().numpy())
         parts[1].append(run_image(folded, tensor).numpy())
-        for part, (_, engine) in zip(parts[2:], engines, strict=True):
-            part.append(engine.embed(images))
+        for part, engine in zip(parts[2:], engines, strict=True):
+            part.append(engine.backend.embed(images))
         on_images(len(images))
     reference, *candidates = (np.concatenate(part) for part in parts)
     stages: list[tuple[str, Precision]] = [("torch folded", "fp32")]
-    stages += [(f"{engine.name} {precision}", precision) for precision, engine in engines]
+    stages += [(engine.name, engine.precision) for engine in engines]
     truth = [photos.class_names[label] for label in labels]
     classes = bundle.classes()
     compare = partial(
@@ -88,7 +92,18 @@ def check_against_run(
         compare(stage, reference, candidate, tolerance=bundle.manifest.tolerances[precision])
         for (stage, precision), candidate in zip(stages, candidates, strict=True)
     ]
-    return [_check_classes(bundle, classes, model, config.templates), *results]
+    return [preprocessing, _check_classes(bundle, classes, model, config.templates), *results]
+
+
+def _check_preprocessing(bundle: Bundle, backbone: Backbone, images: int) -> StageResult:
+    """The bundle's preprocessing must be the backbone's own."""
+    found, expected = bundle.manifest.preprocess, backbone.preprocess
+    wrong = [name for name in expected.__struct_fields__ if getattr(found, name) != getattr(expected, name)]
+    reason = None
+    if wrong:
+        name = wrong[0]
+        reason = f"has {name} {getattr(found, name)}, the backbone {getattr(expected, name)}"
+    return StageResult(stage="preprocessing", images=images, passed=not wrong, reason=reason, tolerance=None)
 
 
 def _check_classes(

@@ -21,6 +21,7 @@ from rmatk_export.proof import Proof, prove
 from rmatk_export.quantise import Quantisation, quantise_within_budget
 from rmatk_export.source import ExportSource
 from rmatk_export.weights import FoldedTower, ImageStem, Tower
+from rmatk_export.writer import float32_products
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import ExportError
 from rmatk_runtime.files import replacing_folder, sha256_file, write_atomic
@@ -52,12 +53,14 @@ CLASSES_FILE, GOLDEN_FILE, REPORT_FILE = "classes.npz", "golden.npz", "report.js
 class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was written; ``report.json`` in the bundle, but for the sizes.
 
-    ``stages`` of parity; ``proof``: where every trained tensor went; ``quantisation``: what was chosen for
-    int8, if asked for; ``sizes`` of the files in bytes.
+    ``stages`` of parity; ``proof``: where every trained tensor went; ``float32_products``: products of the
+    fp16 graph that stayed float32, because a weight is beyond float16's range; ``quantisation``: what was
+    chosen for int8, if asked for; ``sizes`` of the files in bytes.
     """
 
     stages: tuple[StageResult, ...]
     proof: Proof
+    float32_products: tuple[str, ...]
     quantisation: Quantisation | None
     sizes: dict[str, int]
 
@@ -92,7 +95,14 @@ def write_bundle(source: ExportSource, out: Path) -> ExportReport:
         proof = prove(source.checkpoint, graphs.full, _adapter_scale(source.image))
         if not source.ship_golden:
             (folder / GOLDEN_FILE).unlink()
-        report = ExportReport(stages=stages, proof=proof, quantisation=graphs.quantisation, sizes={})
+        half = graphs.files.get(IMAGE_FILES["fp16"])
+        report = ExportReport(
+            stages=stages,
+            proof=proof,
+            float32_products=() if half is None else float32_products(half),
+            quantisation=graphs.quantisation,
+            sizes={},
+        )
         write_atomic(folder / REPORT_FILE, msgspec.json.format(msgspec.json.encode(report), indent=2))
         write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}

@@ -14,12 +14,11 @@ import torch
 from rmatk_export.source import ExportSource
 from rmatk_export.torch_folded import run_image
 from rmatk_export.weights import FoldedTower, ImageStem
-from rmatk_runtime.backends import open_backend
 from rmatk_runtime.backends.onnx_runtime import create_session
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import ParityError
 from rmatk_runtime.manifest import Graph
-from rmatk_runtime.parity import TOLERANCES, StageResult, check_golden, compare_embeddings
+from rmatk_runtime.parity import TOLERANCES, StageResult, check_golden, compare_embeddings, open_engines
 from rmatk_runtime.preprocess import preprocess, resize
 from rmatk_runtime.text import class_embeddings, tokenise
 
@@ -32,11 +31,9 @@ def run_gate(
     Raises:
         ParityError: naming the first bad stage.
     """
-    stages = [_check_fold(source, image)]
-    for precision in source.precisions:
-        with open_backend(bundle, "cpu", precision=precision) as backend:
-            preprocessing, engine = check_golden(bundle, backend, precision)
-        stages += [engine] if preprocessing in stages else [preprocessing, engine]
+    with open_engines(bundle, "cpu") as engines:
+        preprocessing, *graphs = check_golden(bundle, engines)
+    stages = [preprocessing, _check_fold(source, image), *graphs]
     stages += [
         _check_pixels(bundle, source, graph) for graph in bundle.manifest.graphs if graph.input == "pixels"
     ]
@@ -62,6 +59,7 @@ def _check_fold(source: ExportSource, image: FoldedTower[ImageStem]) -> StageRes
         decision=source.decision,
         tolerance=TOLERANCES["fp32"],
         names=golden.names,
+        truth=golden.labels,
     )
 
 
@@ -79,6 +77,7 @@ def _check_pixels(bundle: Bundle, source: ExportSource, graph: Graph) -> StageRe
         decision=source.decision,
         tolerance=TOLERANCES[graph.precision],
         names=golden.names,
+        truth=golden.labels,
     )
 
 

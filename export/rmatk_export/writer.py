@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from rmatk_export.weights import Activation, Array, Linear, Norm
+from rmatk_runtime.errors import ExportError
 
 HALF_MAX = 65504.0  # the largest float16
 
@@ -23,13 +24,11 @@ HALF_MAX = 65504.0  # the largest float16
 class Writer:
     """Collects nodes and weights; every method adds one operator and returns its output's name.
 
-    ``half``: products in float16. ``kept``: names of the products that had to stay float32, because a weight
-    lies beyond float16's range.
+    ``half``: products in float16, but for those with a weight beyond float16's range.
     """
 
     def __init__(self, *, half: bool = False) -> None:
         self.half = half
-        self.kept: list[str] = []
         self.nodes: list[onnx.NodeProto] = []
         self.weights: dict[str, onnx.TensorProto] = {}
 
@@ -42,7 +41,13 @@ class Writer:
         return self.op("Cast", f"{x}.high", x, to=TensorProto.FLOAT) if self.half else x
 
     def compute(self, name: str, value: Array) -> str:
-        """Store an array under ``name`` in the precision of products."""
+        """Store an array under ``name`` in the precision of products.
+
+        Raises:
+            ExportError: float16 cannot hold it.
+        """
+        if self.half and not _fits_half(value):
+            raise ExportError(f"{name} lies beyond float16's range", "export fp32 instead: --precision fp32")
         return self.weight(name, value.astype(np.float16) if self.half else value)
 
     def weight(self, name: str, value: Array) -> str:
@@ -66,9 +71,7 @@ class Writer:
 
     def linear(self, name: str, x: str, linear: Linear) -> str:
         """``x @ weight + bias``: a product and a sum, in and out in the precision of products."""
-        fits = all(np.abs(array).max(initial=0.0) <= HALF_MAX for array in (linear.weight, linear.bias))
-        if self.half and not fits:
-            self.kept.append(name)
+        if self.half and not (_fits_half(linear.weight) and _fits_half(linear.bias)):
             product = self.op(
                 "MatMul", f"{name}.matmul", self.high(x), self.weight(f"{name}.weight", linear.weight)
             )
@@ -111,3 +114,17 @@ class Writer:
         """The activation by its name."""
         act = {"gelu": self.gelu, "gelu_tanh": self.gelu_tanh, "quick_gelu": self.quick_gelu}
         return act[activation](name, x)
+
+
+def float32_products(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the products with a float32 weight: in a half graph, those that float16 cannot hold."""
+    kinds = {weight.name: weight.data_type for weight in model.graph.initializer}
+    return tuple(
+        node.name.removesuffix(".matmul")
+        for node in model.graph.node
+        if node.op_type == "MatMul" and kinds.get(node.input[1]) == TensorProto.FLOAT
+    )
+
+
+def _fits_half(value: Array) -> bool:
+    return bool(np.abs(value).max(initial=0.0) <= HALF_MAX)

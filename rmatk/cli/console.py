@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+_WIDTH_OF_FILES = 200  # columns of a table in a file or pipe, where nothing has to be folded for a screen
+
 
 def print_json(value: Any) -> None:
     """Write one JSON object as one line on standard output."""
@@ -18,9 +20,17 @@ def print_json(value: Any) -> None:
 
 
 def print_table(
-    title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], *, text: bool = False
+    title: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    text: bool = False,
+    wrap: bool = False,
 ) -> None:
-    """Print a short table on standard output; columns after the first hold numbers unless ``text``."""
+    """Print a short table on standard output; columns after the first hold numbers unless ``text``.
+
+    ``wrap``: the first column gives way, rather than the numbers, where the terminal is too narrow.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -30,10 +40,15 @@ def print_table(
     )
     for number, heading in enumerate(headings):
         justify: Literal["left", "right"] = "left" if number == 0 or text else "right"
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=number == 0 and not text)
+        table.add_column(
+            heading, justify=justify, overflow="fold", no_wrap=not text and (number == 0) != wrap
+        )
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_FILES
+    console.print(table)
 
 
 def print_next(*commands: str) -> None:

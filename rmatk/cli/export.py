@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from rmatk.cli import app
@@ -69,14 +70,11 @@ def _precisions(names: list[str]) -> tuple[Precision, ...]:
 
 
 def _show(out: Path, report: ExportReport, as_json: bool) -> None:
-
     from rmatk.cli.console import print_json, print_next, print_table
     from rmatk.cli.parity import print_stages
 
     if as_json:
-        print_json(
-            {"bundle": str(out), "sizes": report.sizes, "stages": report.stages, "proof": report.proof}
-        )
+        print_json({"bundle": str(out), **msgspec.structs.asdict(report)})
         return
     print_stages(f"parity of {out} with PyTorch", report.stages)
     rows = [(name, f"{size / 1e6:.2f}") for name, size in report.sizes.items()]
@@ -87,6 +85,8 @@ def _show(out: Path, report: ExportReport, as_json: bool) -> None:
             f"int8: blocks left in float: {blocks}; accuracy on {chosen.images} shots "
             f"{chosen.accuracy_fp32:.1%} -> {chosen.accuracy_int8:.1%}"
         )
+    if report.float32_products:
+        typer.echo(f"fp16: products left in float32: {', '.join(report.float32_products)}")
     proof = report.proof
     kept = sum(place.where != "dropped" for place in proof.placements)
     typer.echo(

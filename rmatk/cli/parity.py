@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +11,8 @@ import typer
 from rmatk.cli import app
 
 if TYPE_CHECKING:
-    from rmatk_runtime.backends import Backend
     from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.manifest import Precision
-    from rmatk_runtime.parity import StageResult
+    from rmatk_runtime.parity import Engine, StageResult
 
 
 @app.command()
@@ -35,23 +32,16 @@ def parity(
         raise typer.BadParameter("DATA and --against RUN go together; neither checks from the golden set")
 
     from rmatk.cli.console import print_json, print_next
-    from rmatk_runtime.backends import open_backend
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.errors import ParityError
-    from rmatk_runtime.parity import check_golden
+    from rmatk_runtime.parity import check_golden, open_engines
 
     opened = Bundle.open(bundle)
-    with ExitStack() as stack:
-        engines = [
-            (graph.precision, stack.enter_context(open_backend(opened, backend, precision=graph.precision)))
-            for graph in opened.graphs()
-        ]
+    with open_engines(opened, backend) as engines:
         if data is not None and against is not None:
             stages = _against(opened, engines, against, data, quiet=as_json)
         else:
-            stages = [
-                result for precision, engine in engines for result in check_golden(opened, engine, precision)
-            ]
+            stages = check_golden(opened, engines)
     failed = next((stage for stage in stages if not stage), None)
     if as_json:
         print_json({"bundle": str(bundle), "passed": failed is None, "stages": stages})
@@ -64,7 +54,7 @@ def parity(
 
 
 def _against(
-    bundle: Bundle, engines: Sequence[tuple[Precision, Backend]], run: Path, data: Path, *, quiet: bool
+    bundle: Bundle, engines: Sequence[Engine], run: Path, data: Path, *, quiet: bool
 ) -> list[StageResult]:
     from rmatk.backbone import load_backbone
     from rmatk.cli.console import progress_bar
@@ -91,24 +81,9 @@ def _against(
 def print_stages(title: str, stages: Sequence[StageResult]) -> None:
     """One row per stage, then every label that changed."""
     from rmatk.cli.console import print_table
+    from rmatk.stages import HEADINGS, stage_row
 
-    def number(value: float | None, form: str) -> str:
-        return "" if value is None else format(value, form)
-
-    headings = ("stage", "n", "cosine", "max |diff|", "top-1", "acc.", "")
-    rows = [
-        (
-            stage.stage,
-            str(stage.images),
-            number(stage.min_cosine, ".7f"),
-            number(stage.max_embedding_difference, ".1e"),
-            number(stage.agreement, ".1%"),
-            number(stage.accuracy, ".1%"),
-            "ok" if stage else "FAILS",
-        )
-        for stage in stages
-    ]
-    print_table(title, headings, rows)
+    print_table(title, HEADINGS, map(stage_row, stages), wrap=True)
     for stage in stages:
         for flip in stage.flips:
             typer.echo(

@@ -24,7 +24,6 @@ from rmatk.parity import check_against_run
 from rmatk.run import Run, restore
 from rmatk.train import train
 from rmatk_export.bundle import write_bundle
-from rmatk_runtime.backends import open_backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.errors import ParityError
@@ -32,7 +31,7 @@ from rmatk_runtime.files import check_replaceable, write_atomic
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.loop import Summary
 from rmatk_runtime.loop import run as run_loop
-from rmatk_runtime.parity import StageResult
+from rmatk_runtime.parity import StageResult, open_engines
 from rmatk_runtime.sinks import JsonlSink, VideoSink
 from rmatk_runtime.sources import open_source
 
@@ -133,8 +132,8 @@ def _evaluate(run: Run, backbone: Backbone, material: Material) -> EvalReport:
 
 def _parity(bundle: Path, run: Run, backbone: Backbone, material: Material) -> tuple[StageResult, ...]:
     opened = Bundle.open(bundle)
-    with open_backend(opened, "cpu") as engine:
-        stages = check_against_run(opened, [("fp32", engine)], run, backbone, read_folder(material.test))
+    with open_engines(opened, "cpu") as engines:
+        stages = check_against_run(opened, engines, run, backbone, read_folder(material.test))
     for stage in stages:
         if not stage:
             raise ParityError(f"parity fails at the stage '{stage.stage}': {stage.reason}", "rmatk doctor")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from PIL import Image
 
 from rmatk.data import read_folder
 from rmatk.html import figure, percent, rows
+from rmatk.stages import stage_row
 from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.frames import Prediction
@@ -42,7 +42,7 @@ def write_page(result: DemoResult) -> Path:
         seconds=f"{result.seconds:.0f}",
         shots=_shots(result),
         accuracy_rows=rows(accuracies),
-        parity_rows=rows(_parity_rows(result)),
+        parity_rows=rows(map(stage_row, result.stages)),
         photos=_photos(result),
         frames=_frames(result),
         files=_files(result.out),
@@ -50,18 +50,6 @@ def write_page(result: DemoResult) -> Path:
     path = result.out / "index.html"
     write_atomic(path, page.encode())
     return path
-
-
-def _parity_rows(result: DemoResult) -> Iterator[tuple[str, ...]]:
-    for stage in result.stages:
-        yield (
-            stage.stage,
-            str(stage.images),
-            f"{stage.min_cosine:.7f}",
-            f"{stage.max_embedding_difference:.1e}",
-            percent(stage.agreement or 0.0),
-            "ok" if stage else "fails",
-        )
 
 
 def _shots(result: DemoResult) -> str:

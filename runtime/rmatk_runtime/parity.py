@@ -8,18 +8,22 @@ about labels (TensorRT #2709, #2999; optimum #449).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from rmatk_runtime.backends import Backend
+from rmatk_runtime.backends import Backend, open_backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BundleError
 from rmatk_runtime.golden import GoldenSet
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Decision, Precision, Tolerance
+from rmatk_runtime.paired import AccuracyDifference, accuracy_difference
 from rmatk_runtime.preprocess import Float32, preprocess, tensor_digest
 
 TOLERANCES: dict[Precision, Tolerance] = {
@@ -31,6 +35,15 @@ TOLERANCES: dict[Precision, Tolerance] = {
     # hardest pictures may flip now and then.
     "int8": Tolerance(min_cosine=0.95, max_embedding_difference=0.1, min_agreement=0.85),
 }
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An image encoder to check: its stage's ``name``, the ``precision`` whose tolerance holds for it."""
+
+    name: str
+    precision: Precision
+    backend: Backend
 
 
 class Flip(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +58,8 @@ class Flip(msgspec.Struct, frozen=True, kw_only=True):
 class StageResult(msgspec.Struct, frozen=True, kw_only=True):
     """One stage against the reference; truthy when it passed.
 
-    Accuracies are shares in [0, 1], None where the true labels are not known. ``reason`` says what failed.
+    Accuracies are shares in [0, 1], None where the true labels are not known, as is their difference.
+    ``reason`` says what failed.
     """
 
     stage: str
@@ -60,6 +74,7 @@ class StageResult(msgspec.Struct, frozen=True, kw_only=True):
     agreement: float | None = None
     accuracy: float | None = None
     reference_accuracy: float | None = None
+    accuracy_difference: AccuracyDifference | None = None
     flips: tuple[Flip, ...] = ()
 
     def __bool__(self) -> bool:
@@ -109,8 +124,10 @@ def compare_embeddings(
     }
     if truth is not None:
         wanted = np.array([classes.names.index(name) for name in truth])
-        measured["accuracy"] = float((best_b == wanted).mean())
-        measured["reference_accuracy"] = float((best_a == wanted).mean())
+        right_a, right_b = best_a == wanted, best_b == wanted
+        measured["accuracy"] = float(right_b.mean())
+        measured["reference_accuracy"] = float(right_a.mean())
+        measured["accuracy_difference"] = accuracy_difference(right_a, right_b)
     reason = _failure(measured, tolerance)
     return StageResult(
         stage=stage,
@@ -158,51 +175,75 @@ def _flips(
     return tuple(sorted(flips, key=lambda flip: -flip.margin))
 
 
-def check_preprocessing(bundle: Bundle, golden: GoldenSet) -> StageResult:
-    """Do the golden pictures give, on this machine, the very tensors they gave at export?"""
-    spec = bundle.manifest.preprocess
-    wrong = [
-        name
-        for name, image, digest in zip(golden.names, golden.images, golden.digests, strict=True)
-        if tensor_digest(preprocess(image, spec)) != digest
-    ]
-    reason = None
-    if wrong:
-        reason = f"{len(wrong)} of {len(golden.images)} tensors differ from the export's, first {wrong[0]}"
-    return StageResult(
-        stage="preprocessing", images=len(golden.images), passed=not wrong, reason=reason, tolerance=None
-    )
+@contextmanager
+def open_engines(bundle: Bundle, backend: str = "auto") -> Iterator[list[Engine]]:
+    """Every image encoder of a bundle, loaded, for as long as the context lasts.
+
+    Raises:
+        BackendError: see :func:`~rmatk_runtime.backends.open_backend`.
+    """
+    with ExitStack() as stack:
+        engines = []
+        for graph in bundle.graphs():
+            opened = stack.enter_context(open_backend(bundle, backend, precision=graph.precision))
+            engines.append(Engine(f"{opened.name} {graph.precision}", graph.precision, opened))
+        yield engines
 
 
 def check_golden(
-    bundle: Bundle, backend: Backend, precision: Precision, *, batch: int = 8
+    bundle: Bundle, engines: Sequence[Engine], *, golden: GoldenSet | None = None, batch: int = 8
 ) -> list[StageResult]:
-    """Check preprocessing and one image encoder apart, from the golden set, without torch.
+    """Check preprocessing, once, and then every engine, without torch.
+
+    Args:
+        bundle: its preprocessing, classes, decision and tolerances are those checked.
+        engines: the bundle's image encoder on each engine to check.
+        golden: pictures with what PyTorch made of them; None: those that the bundle carries.
+        batch: pictures at once.
 
     Raises:
-        BundleError: the bundle carries no golden set.
+        BundleError: the bundle carries no golden set, and none was given.
     """
-    golden = bundle.golden()
+    golden = golden or bundle.golden()
     if golden is None:
         raise BundleError(
             f"{bundle.path} was exported without a golden set",
             "export with one, or check against the run: rmatk parity BUNDLE DATA --against RUN",
         )
-    spec = bundle.manifest.preprocess
-    embeddings = [
-        backend.embed(np.stack([preprocess(image, spec) for image in golden.images[start : start + batch]]))
-        for start in range(0, len(golden.images), batch)
-    ]
-    classes = bundle.classes()
-    known = all(label in classes.names for label in golden.labels)
-    engine = compare_embeddings(
-        f"{backend.name} {precision}",
-        golden.embeddings,
-        np.concatenate(embeddings),
+    manifest, classes = bundle.manifest, bundle.classes()
+    wrong: list[str] = []
+    parts: list[list[Float32]] = [[] for _ in engines]
+    for start in range(0, len(golden.images), batch):
+        own = slice(start, start + batch)
+        tensors = np.stack([preprocess(image, manifest.preprocess) for image in golden.images[own]])
+        wanted = zip(golden.names[own], golden.digests[own], tensors, strict=True)
+        wrong += [name for name, digest, tensor in wanted if tensor_digest(tensor) != digest]
+        for part, engine in zip(parts, engines, strict=True):
+            part.append(engine.backend.embed(tensors))
+    compare = partial(
+        compare_embeddings,
         classes=classes,
-        decision=bundle.manifest.decision,
-        tolerance=bundle.manifest.tolerances[precision],
+        decision=manifest.decision,
         names=golden.names,
-        truth=golden.labels if known else None,
+        truth=golden.labels if set(golden.labels) <= set(classes.names) else None,
     )
-    return [check_preprocessing(bundle, golden), engine]
+    return [
+        _preprocessing(wrong, len(golden.images)),
+        *(
+            compare(
+                engine.name,
+                golden.embeddings,
+                np.concatenate(part),
+                tolerance=manifest.tolerances[engine.precision],
+            )
+            for part, engine in zip(parts, engines, strict=True)
+        ),
+    ]
+
+
+def _preprocessing(wrong: Sequence[str], images: int) -> StageResult:
+    """Did the golden pictures give, on this machine, the very tensors they gave at export?"""
+    reason = None
+    if wrong:
+        reason = f"{len(wrong)} of {images} tensors differ from the export's, first {wrong[0]}"
+    return StageResult(stage="preprocessing", images=images, passed=not wrong, reason=reason, tolerance=None)

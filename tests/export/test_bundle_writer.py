@@ -9,11 +9,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from rmatk_export.bundle import write_bundle
+from rmatk_export.fold import fold
+from rmatk_export.torch_folded import run_image
 from rmatk_export.weights import map_arrays
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import ExportError, ParityError, StorageError
+from rmatk_runtime.preprocess import preprocess
 
 
 def refused(source, folder: Path, error: type[Exception], match: str) -> None:
@@ -25,8 +29,10 @@ def refused(source, folder: Path, error: type[Exception], match: str) -> None:
 def test_a_sound_bundle_reports_every_stage(tiny_source, tmp_path: Path):
     report = write_bundle(tiny_source, tmp_path / "bundle")
     stages = [stage.stage for stage in report.stages]
-    engine = ["preprocessing", "onnxruntime cpu fp32"]
-    assert stages == ["torch folded", *engine, "tokenizer", "text encoder fp32"]
+    image = ["preprocessing", "torch folded", "onnxruntime cpu fp32"]
+    assert stages == [*image, "tokenizer", "text encoder fp32"]
+    known = [stage.accuracy_difference is not None for stage in report.stages]
+    assert known == [False, True, True, False, False]
     assert all(report.stages)
     assert set(report.sizes) == {path.name for path in (tmp_path / "bundle").iterdir()}
     manifest = Bundle.open(tmp_path / "bundle").manifest
@@ -44,6 +50,30 @@ def test_half_precision_travels_beside_full(tiny_source, tmp_path: Path):
     assert report.sizes["image_encoder.fp16.onnx"] < 0.7 * report.sizes["image_encoder.onnx"]
     bundle = Bundle.open(tmp_path / "bundle")
     assert bundle.graph().precision == "fp16" and bundle.graph("fp32").file == "image_encoder.onnx"
+
+
+def test_products_beyond_halfs_range_are_named_in_the_report(tiny_source, tmp_path: Path):
+    """A weight of 70,000 for a hidden unit that nothing follows: the same function, but not in float16."""
+    block = tiny_source.image.blocks[0]
+    weight, out = block.mlp_in.weight.copy(), block.mlp_out.weight.copy()
+    weight[0, 0], out[0] = 70000.0, 0.0
+    changed = dataclasses.replace(
+        block,
+        mlp_in=dataclasses.replace(block.mlp_in, weight=weight),
+        mlp_out=dataclasses.replace(block.mlp_out, weight=out),
+    )
+    image = dataclasses.replace(tiny_source.image, blocks=(changed, *tiny_source.image.blocks[1:]))
+    with torch.no_grad():
+        tensors = np.stack([preprocess(p, tiny_source.preprocess) for p in tiny_source.golden.images])
+        golden = dataclasses.replace(
+            tiny_source.golden, embeddings=run_image(fold(image), torch.from_numpy(tensors)).numpy()
+        )
+    source = dataclasses.replace(tiny_source, image=image, golden=golden, precisions=("fp32", "fp16"))
+    report = write_bundle(source, tmp_path / "bundle")
+    assert report.float32_products == ("blocks.0.mlp_in",)
+    written = json.loads((tmp_path / "bundle" / "report.json").read_text())
+    assert written["float32_products"] == ["blocks.0.mlp_in"]
+    assert write_bundle(tiny_source, tmp_path / "full").float32_products == ()
 
 
 def test_graphs_on_pixels_give_the_same(tiny_source, tmp_path: Path):
@@ -75,7 +105,7 @@ def test_a_wrong_weight_is_found_at_the_fold(tiny_source, tmp_path: Path):
 
 def test_another_preprocessing_constant_is_found(tiny_source, tmp_path: Path):
     spec = msgspec.structs.replace(tiny_source.preprocess, mean=(0.5, 0.5, 0.4))
-    refused(dataclasses.replace(tiny_source, preprocess=spec), tmp_path, ParityError, "stage")
+    refused(dataclasses.replace(tiny_source, preprocess=spec), tmp_path, ParityError, "'preprocessing'")
 
 
 def test_a_wrong_text_tower_is_found(tiny_source, tmp_path: Path):

@@ -18,6 +18,7 @@ from rmatk_export.fold import fold
 from rmatk_export.graph import image_graph, text_graph
 from rmatk_export.open_clip import read_image_tower
 from rmatk_export.torch_folded import run_image, run_text
+from rmatk_export.writer import float32_products
 from rmatk_runtime.errors import ExportError
 
 VARIANTS = {
@@ -128,6 +129,13 @@ def test_weights_beyond_halfs_range_stay_in_float32(tiny):
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     (found,) = half_session(model).run(None, {"images": images.numpy()})
     assert np.isfinite(found).all()
+    assert float32_products(model) == ("blocks.1.mlp_in",)
+    assert float32_products(image_graph(fold(read_image_tower(tiny.model)), half=True)) == ()
+    projection = tower.head.projection.copy()
+    projection[0, 0] = -70000.0
+    head = dataclasses.replace(tower.head, projection=projection)
+    with pytest.raises(ExportError, match="projection.weight lies beyond float16's range"):
+        image_graph(dataclasses.replace(tower, head=head), half=True)
 
 
 def test_the_same_tower_gives_the_same_bytes(tiny_source):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from rmatk.data import read_folder
 from rmatk.parity import check_against_run
-from rmatk_runtime.backends import Backend, open_backend
+from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import RunError
+from rmatk_runtime.parity import Engine, open_engines
 from rmatk_runtime.preprocess import Float32
 
 
@@ -32,23 +34,36 @@ class Turned(Backend):
 def test_a_sound_bundle_agrees_at_every_stage(tiny_bundle: Path, tiny_run, tiny):
     bundle, photos = Bundle.open(tiny_bundle), read_folder(Path(tiny_run.record.data))
     seen: list[int] = []
-    with open_backend(bundle, "cpu") as engine:
-        stages = check_against_run(
-            bundle, [("fp32", engine)], tiny_run, tiny, photos, batch=7, on_images=seen.append
-        )
-    assert [stage.stage for stage in stages] == ["class matrix", "torch folded", "onnxruntime cpu fp32"]
+    with open_engines(bundle, "cpu") as engines:
+        stages = check_against_run(bundle, engines, tiny_run, tiny, photos, batch=7, on_images=seen.append)
+    names = ["preprocessing", "class matrix", "torch folded", "onnxruntime cpu fp32"]
+    assert [stage.stage for stage in stages] == names
     assert all(stages) and sum(seen) == 24
-    for stage in stages:
+    for stage in stages[1:]:
         assert stage.agreement == 1.0 and stage.max_embedding_difference < 1e-5
-    assert stages[2].accuracy == stages[2].reference_accuracy
+    assert stages[3].accuracy == stages[3].reference_accuracy
+    assert stages[3].accuracy_difference == stages[2].accuracy_difference
+    assert stages[3].accuracy_difference.lost == stages[3].accuracy_difference.gained == 0
+
+
+def test_another_preprocessing_is_named_before_anything_is_computed_from_it(
+    tiny_bundle: Path, tiny_run, tiny
+):
+    bundle, photos = Bundle.open(tiny_bundle), read_folder(Path(tiny_run.record.data))
+    for change in ({"std": (0.25, 0.25, 0.26)}, {"height": 40}):
+        spec = msgspec.structs.replace(bundle.manifest.preprocess, **change)
+        changed = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, preprocess=spec))
+        (stage,) = check_against_run(changed, [], tiny_run, tiny, photos)
+        assert not stage and stage.stage == "preprocessing" and next(iter(change)) in (stage.reason or "")
 
 
 def test_a_wrong_engine_fails_at_its_own_stage(tiny_bundle: Path, tiny_run, tiny):
     bundle, photos = Bundle.open(tiny_bundle), read_folder(Path(tiny_run.record.data))
-    with open_backend(bundle, "cpu") as engine:
-        stages = check_against_run(bundle, [("fp32", Turned(engine))], tiny_run, tiny, photos)
-    assert [bool(stage) for stage in stages] == [True, True, False]
-    assert "cosine" in (stages[2].reason or "")
+    with open_engines(bundle, "cpu") as (engine,):
+        turned = Engine("turned", "fp32", Turned(engine.backend))
+        stages = check_against_run(bundle, [engine, turned], tiny_run, tiny, photos)
+    assert [stage.stage for stage in stages if not stage] == ["turned"]
+    assert "cosine" in (stages[-1].reason or "")
 
 
 def test_a_bundle_of_another_run_is_refused(tiny_bundle: Path, tiny_run, tiny, tmp_path: Path):

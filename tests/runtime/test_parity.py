@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from rmatk_runtime.backends import Backend, open_backend
+from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BundleError
 from rmatk_runtime.files import sha256_file
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import MANIFEST, Decision, FileEntry, Tolerance, encode_manifest
-from rmatk_runtime.parity import check_golden, compare_embeddings
+from rmatk_runtime.paired import accuracy_difference
+from rmatk_runtime.parity import Engine, check_golden, compare_embeddings, open_engines
 from rmatk_runtime.preprocess import Float32
 
 CLASSES = ClassMatrix(("left", "right"), np.array([[1, 0], [0, 1]], np.float32))
@@ -49,6 +51,9 @@ def test_figures_are_the_formulas():
     assert result.max_logit_difference == pytest.approx(difference * 10 / 2, abs=1e-5)
     assert result.agreement == pytest.approx(2 / 3)
     assert result.accuracy == pytest.approx(2 / 3) and result.reference_accuracy == 1.0
+    assert result.accuracy_difference == accuracy_difference(
+        np.array([True, True, True]), np.array([True, False, True])
+    )
     (flip,) = result.flips
     logits = 5 * np.array([np.cos(np.radians(40)), np.sin(np.radians(40))])
     chances = np.exp(logits) / np.exp(logits).sum()
@@ -79,10 +84,16 @@ def test_values_that_are_not_numbers_or_of_another_shape_fail():
 
 def test_a_sound_bundle_passes_on_its_golden_set(tiny_bundle: Path):
     bundle = Bundle.open(tiny_bundle)
-    with open_backend(bundle, "cpu") as backend:
-        stages = check_golden(bundle, backend, "fp32", batch=3)
-    assert [stage.stage for stage in stages] == ["preprocessing", "onnxruntime cpu fp32"]
-    assert all(stages)
+    with open_engines(bundle, "cpu") as engines:
+        stages = check_golden(bundle, engines * 2, batch=3)
+    assert [stage.stage for stage in stages] == ["preprocessing", *["onnxruntime cpu fp32"] * 2]
+    assert all(stages) and stages[1] == stages[2]
+    golden = bundle.golden()
+    assert golden is not None and stages[1].accuracy_difference is not None
+    unknown = dataclasses.replace(golden, labels=("",) * len(golden.labels))
+    with open_engines(bundle, "cpu") as engines:
+        engine = check_golden(bundle, engines, golden=unknown)[1]
+    assert engine and engine.accuracy is None and engine.accuracy_difference is None
 
 
 class Drifting(Backend):
@@ -99,11 +110,12 @@ class Drifting(Backend):
 
 def test_preprocessing_and_engine_are_told_apart(tiny_bundle: Path, tmp_path: Path):
     bundle = Bundle.open(tiny_bundle)
-    with open_backend(bundle, "cpu") as backend:
-        preprocessing, engine = check_golden(bundle, Drifting(backend), "fp32")
-        assert preprocessing and not engine
+    with open_engines(bundle, "cpu") as (sound,):
+        drifting = Engine("drifting", "fp32", Drifting(sound.backend))
+        preprocessing, engine, other = check_golden(bundle, [drifting, sound])
+        assert preprocessing and not engine and other and engine.stage == "drifting"
         changed = rewritten(tiny_bundle, tmp_path / "copy", std=(0.25, 0.25, 0.250001))
-        preprocessing, _ = check_golden(changed, backend, "fp32")
+        preprocessing, _ = check_golden(changed, [sound])
         assert not preprocessing and "8 of 8 tensors differ" in (preprocessing.reason or "")
 
 
@@ -126,5 +138,5 @@ def test_without_a_golden_set_it_says_what_to_do(tiny_bundle: Path, tmp_path: Pa
     }
     bare = msgspec.structs.replace(manifest, golden=None, files=files)
     (copy / MANIFEST).write_bytes(encode_manifest(bare))
-    with open_backend(Bundle.open(copy), "cpu") as backend, pytest.raises(BundleError, match="golden"):
-        check_golden(Bundle.open(copy), backend, "fp32")
+    with pytest.raises(BundleError, match="golden"):
+        check_golden(Bundle.open(copy), [])
