@@ -146,9 +146,9 @@ def test_without_outputs_a_line_per_frame_and_the_next_command(
 
 
 def test_camera_runs_one_frame_at_a_time(bundle: Path, rmatk: Rmatk) -> None:
-    code, text, _ = rmatk("infer", bundle, "--camera", "test://64x48@500?frames=5", "--jsonl", "-")
-    assert code == 0 and len(text.splitlines()) == 5
-    assert FakeClassifier.sizes == [1] * 5
+    code, text, _ = rmatk("infer", bundle, "--camera", "test://64x48@50?frames=5", "--jsonl", "-")
+    assert code == 0 and 1 <= len(text.splitlines()) <= 5  # what comes too fast is dropped
+    assert FakeClassifier.sizes == [1] * len(text.splitlines())
 
 
 def test_several_inputs_follow_each_other(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
@@ -259,6 +259,7 @@ def test_ctrl_c_leaves_whole_files(bundle: Path, tmp_path: Path) -> None:
     assert "interrupted" in text and "Traceback" not in errors
     assert sorted(path.name for path in out.iterdir()) == ["p.csv", "p.jsonl", "p.mp4"]
     lines = jsonl.read_text().splitlines()
-    assert [json.loads(line)["frame"] for line in lines] == list(range(len(lines)))
+    frames = [json.loads(line)["frame"] for line in lines]
+    assert frames == sorted(set(frames))  # a camera's may have gaps
     with open_source(str(out / "p.mp4")) as source:
         assert abs(len(list(source)) - len(lines)) <= 1

@@ -50,10 +50,10 @@ def examine(root: Path = Path("/")) -> dict[str, list[Probe]]:
 def probe_bundle(bundle: Path) -> Probe:
     """Verify a bundle, load it and classify one grey picture."""
     from rmatk_runtime.classifier import Classifier
-    from rmatk_runtime.sources.pattern import PatternSource
+    from rmatk_runtime.sources import open_source
 
     try:
-        with Classifier.open(bundle) as classifier, PatternSource("test://?frames=1&live=0") as source:
+        with Classifier.open(bundle) as classifier, open_source("test://?frames=1&live=0") as source:
             (frame,) = source
             classifier.classify([frame.image])
             text = f"{bundle} runs on {classifier.backend.name}, {len(classifier.labels)} labels"

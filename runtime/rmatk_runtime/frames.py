@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from rmatk_runtime.preprocess import UInt8
@@ -14,13 +15,15 @@ class Frame:
 
     ``image``: (H, W, 3) uint8 RGB. ``index``: 0-based number within the source. ``time``: seconds since the
     source's start (presentation time for files, capture clock for live sources). ``source``: name fit for
-    logs and records, free of credentials.
+    logs and records, free of credentials. ``captured``: ``time.monotonic()`` when this process had the whole
+    picture, from which latency counts.
     """
 
     image: UInt8
     index: int
     time: float
     source: str
+    captured: float = field(default_factory=monotonic)
 
 
 @dataclass(frozen=True)

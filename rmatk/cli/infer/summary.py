@@ -32,7 +32,7 @@ def print_summary(
     """A short table, where the results lie, and the next command."""
     import shlex
 
-    from rmatk_runtime.sources.camera import without_credentials
+    from rmatk_runtime.sources.credentials import without_credentials
 
     rows = [(label, str(count), f"{count / summary.frames:.1%}") for label, count in summary.labels.items()]
     if summary.rejected:

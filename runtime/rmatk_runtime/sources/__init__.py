@@ -16,27 +16,29 @@ import re
 from pathlib import Path
 
 from rmatk_runtime.errors import SourceError
-from rmatk_runtime.sources.base import Source, SourceInfo
-from rmatk_runtime.sources.camera import CameraSource, without_credentials
-from rmatk_runtime.sources.chain import ChainSource
+from rmatk_runtime.sources.base import Source, SourceInfo, SourceState
+from rmatk_runtime.sources.camera import open_camera
+from rmatk_runtime.sources.chain import ChainSource, LoopSource
+from rmatk_runtime.sources.credentials import without_credentials
 from rmatk_runtime.sources.images import ImageSource, is_image, list_images, natural_key
-from rmatk_runtime.sources.pattern import PatternSource
+from rmatk_runtime.sources.options import DEFAULTS, SourceOptions
+from rmatk_runtime.sources.pattern import open_pattern
 from rmatk_runtime.sources.video import VideoSource
 
-__all__ = ["Source", "SourceInfo", "open_source"]
+__all__ = ["Source", "SourceInfo", "SourceOptions", "SourceState", "open_source"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CAMERA_SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https")
 _KNOWN = "use a file, a folder, a glob, 0, /dev/video0, rtsp://..., http://... or test://"
 
 
-def open_source(*uris: str) -> Source:
+def open_source(*uris: str, options: SourceOptions = DEFAULTS) -> Source:
     """Open one source over everything in ``uris``, in the order given.
 
     Neighbouring images become one source, so that a thousand names from a shell's glob are read as a folder.
 
     Raises:
-        SourceError: nothing there, an unknown scheme, nothing readable.
+        SourceError: nothing there, an unknown scheme, nothing readable, an option it does not have.
         MissingExtraError: a video or camera, and PyAV is not installed.
     """
     if not uris:
@@ -46,12 +48,12 @@ def open_source(*uris: str) -> Source:
 
     def gather() -> None:
         if images:
-            sources.append(ImageSource(images.copy()))
+            sources.append(ImageSource(images.copy(), options))
             images.clear()
 
     try:
         for uri in uris:
-            if (live := _open_live(uri)) is not None:
+            if (live := _open_live(uri, options)) is not None:
                 gather()
                 sources.append(live)
                 continue
@@ -62,27 +64,28 @@ def open_source(*uris: str) -> Source:
                     images.append(path)
                 else:
                     gather()
-                    sources.append(VideoSource(path))
+                    sources.append(VideoSource(path, options))
         gather()
     except BaseException:
         for source in sources:
             source.close()
         raise
-    return sources[0] if len(sources) == 1 else ChainSource(sources)
+    source = sources[0] if len(sources) == 1 else ChainSource(sources)
+    return LoopSource(source) if options.loop else source
 
 
-def _open_live(uri: str) -> Source | None:
+def _open_live(uri: str, options: SourceOptions) -> Source | None:
     """The camera, stream or pattern that ``uri`` names, or None where it is a path."""
     if uri.isdecimal() or uri.startswith("/dev/video"):
-        return CameraSource(uri)
+        return open_camera(uri, options)
     match = _SCHEME.match(uri)
     if match is None:
         return None
     scheme = match[1].lower()
     if scheme == "test":
-        return PatternSource(uri)
+        return open_pattern(uri, options)
     if scheme in _CAMERA_SCHEMES:
-        return CameraSource(uri)
+        return open_camera(uri, options)
     if scheme == "csi":
         raise SourceError(
             f"{uri}: CSI cameras are not yet supported",

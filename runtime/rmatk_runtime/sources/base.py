@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from types import TracebackType
 
 from rmatk_runtime.frames import Frame
@@ -25,21 +26,37 @@ class SourceInfo:
     live: bool
 
 
+class SourceState(Enum):
+    """Where a source stands; files are always ``LIVE``."""
+
+    CONNECTING = "connecting"  # opened, and no picture has come yet
+    LIVE = "live"
+    LOST = "lost"  # being tried again
+    GAVE_UP = "gave up"
+
+
 class Source(ABC):
     """A context manager that yields frames in order; iterate once, close when done.
 
-    ``skipped`` counts what could not be read and was passed over, so that no loss goes unreported.
+    ``skipped`` counts what could not be read and was passed over, ``dropped`` what a live source replaced by
+    something newer before it was taken, so that no loss goes unreported. ``state`` changes while a live
+    source is iterated, and may be read from any thread.
     """
 
     info: SourceInfo
     skipped: int = 0
+    dropped: int = 0
+    state: SourceState = SourceState.LIVE
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames until the source ends. Raises SourceError where one cannot be read."""
 
     def close(self) -> None:  # noqa: B027 - most sources hold nothing
-        """Release what the source holds; calling it twice does no harm."""
+        """Release what the source holds; calling it twice does no harm.
+
+        A live source may be closed from another thread than the one that iterates, which then ends.
+        """
 
     def __enter__(self) -> Source:
         return self

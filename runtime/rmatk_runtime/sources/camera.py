@@ -2,112 +2,114 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmatk_runtime.errors import SourceError
-from rmatk_runtime.frames import Frame
-from rmatk_runtime.sources.base import Source, SourceInfo
+from rmatk_runtime.sources.base import Source
+from rmatk_runtime.sources.credentials import without_credentials
+from rmatk_runtime.sources.live import Connection, LiveSource, Picture
+from rmatk_runtime.sources.options import SourceOptions
 from rmatk_runtime.sources.pyav import import_av, reason, to_rgb_array
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-OPEN_SECONDS = 10.0
-READ_SECONDS = 10.0
-
-_SECRET = re.compile(r"(?i)((?:user|usr|login|pass|pwd|token|key|auth|secret)\w*=)[^&;/]*")
 # UDP loses packets behind routers. No "nobuffer": it throws away what was read while probing, and with it
 # the first key frame, or the whole of a short stream.
 _RTSP = {"rtsp_transport": "tcp"}
+_LOST = "check cable, power and network"
 
 
-class CameraSource(Source):
+def open_camera(uri: str, options: SourceOptions) -> Source:
     """``0``, ``/dev/video0``, ``v4l2://dev/video0``, ``rtsp://...`` or ``http://...``.
 
-    ``time`` is the capture clock: seconds from the first frame to this one's arrival.
+    Raises:
+        SourceError: not there, not to be opened, no video, or an option that it does not have.
+        MissingExtraError: PyAV is not installed.
     """
+    name = without_credentials(uri)
+    if "://" in uri and not uri.lower().startswith("v4l2://"):
+        options.check("stream", name)
+        opener = partial(_open_stream, uri, options)
+    else:
+        options.check("camera", name)
+        opener = partial(_open_device, _device(uri), options)
+    return LiveSource(name, partial(AvConnection, name, opener, options.timeout), options)
 
-    def __init__(self, uri: str) -> None:
+
+class AvConnection(Connection):
+    """What FFmpeg reads, once opened; ``seconds`` without a picture are a loss."""
+
+    def __init__(self, name: str, opener: Callable[[], InputContainer], seconds: float) -> None:
         self._av = import_av()
-        self._name = without_credentials(uri)
+        self._name, self._seconds = name, seconds
         try:
-            if "://" in uri and not uri.lower().startswith("v4l2://"):
-                self._container = self._open_stream(uri)
-            else:
-                self._container = self._open_device(_device(uri))
+            self._container = opener()
         except (self._av.FFmpegError, OSError) as error:
             # From None: FFmpeg's error repeats the address with its password, and --debug prints the chain.
             raise SourceError(
-                f"cannot open {self._name}: {reason(error)}",
+                f"cannot open {name}: {reason(error)}",
                 "check cable, address and permission: rmatk doctor lists the cameras found",
             ) from None
         streams = self._container.streams.video
         if not streams:
             self._container.close()
-            raise SourceError(f"{self._name} carries no video", "check the address of the stream")
+            raise SourceError(f"{name} carries no video", "check the address of the stream")
         self._stream = streams[0]
         rate = self._stream.average_rate
-        size = (self._stream.width, self._stream.height)
-        self.info = SourceInfo(
-            name=self._name, size=size, rate=float(rate) if rate else None, frames=None, live=True
-        )
+        self.size = (self._stream.width, self._stream.height)
+        self.rate = float(rate) if rate else None
 
-    def _open_device(self, device: Path) -> InputContainer:
-        if not device.exists():
-            found = ", ".join(map(str, sorted(Path("/dev").glob("video*")))) or "none"
-            raise SourceError(
-                f"no camera at {device}; found: {found}", "plug one in, or try --camera test://"
-            )
-        container: InputContainer = self._av.open(str(device), format="v4l2")
-        return container
-
-    def _open_stream(self, uri: str) -> InputContainer:
-        options = _RTSP if uri.lower().startswith("rtsp") else {}
-        timeout = (OPEN_SECONDS, READ_SECONDS)
-        container: InputContainer = self._av.open(uri, options=options, timeout=timeout)
-        return container
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield frames as they arrive.
-
-        Raises:
-            SourceError: the camera or stream was lost.
-        """
-        start: float | None = None
-        index = 0
+    def __iter__(self) -> Iterator[Picture | None]:
+        """Yield pictures; a packet damaged on its way is passed over, a silence is a loss."""
+        last = time.monotonic()
         try:
-            for picture in self._container.decode(self._stream):
+            for packet in self._container.demux(self._stream):
+                try:
+                    pictures = packet.decode()
+                except self._av.InvalidDataError:
+                    pictures = []
+                    yield None
+                for picture in pictures:
+                    yield partial(to_rgb_array, picture)
                 now = time.monotonic()
-                start = now if start is None else start
-                yield Frame(to_rgb_array(picture), index, now - start, self._name)
-                index += 1
+                last = now if pictures else last
+                if now - last > self._seconds:
+                    raise SourceError(f"lost {self._name}: no picture for {self._seconds:g} s", _LOST)
         except (self._av.FFmpegError, OSError) as error:
-            raise SourceError(
-                f"lost {self._name} after {index} frames: {reason(error)}", "check cable and network"
-            ) from None
-        if index == 0:
-            raise SourceError(f"{self._name} ended without a picture", "check that the camera is sending")
+            raise SourceError(f"lost {self._name}: {reason(error)}", _LOST) from None
+        raise SourceError(f"lost {self._name}: it ended", _LOST)
 
     def close(self) -> None:
         """Release the camera."""
         self._container.close()
 
 
-def without_credentials(uri: str) -> str:
-    """``uri`` fit for logs: no user, password, token or query.
+def _open_stream(uri: str, options: SourceOptions) -> InputContainer:
+    settings = _RTSP if uri.lower().startswith("rtsp") else {}
+    timeout = (options.timeout, options.timeout)
+    container: InputContainer = import_av().open(uri, options=settings, timeout=timeout)
+    return container
 
-    Everything up to the last ``@`` goes, since passwords with unescaped ``@`` or ``/`` are common; losing a
-    host's name in a rare path with ``@`` is the smaller harm.
-    """
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return uri
-    rest = rest.rpartition("@")[2].partition("?")[0]
-    return f"{scheme}://" + _SECRET.sub(r"\1...", rest)
+
+def _open_device(device: Path, options: SourceOptions) -> InputContainer:
+    if not device.exists():
+        found = ", ".join(map(str, sorted(Path("/dev").glob("video*")))) or "none"
+        raise SourceError(f"no camera at {device}; found: {found}", "plug one in, or try --camera test://")
+    settings = {}
+    if options.width is not None:
+        settings["video_size"] = f"{options.width}x{options.height}"
+    if options.rate is not None:
+        settings["framerate"] = f"{options.rate:g}"
+    timeout = (options.timeout, options.timeout)
+    container: InputContainer = import_av().open(
+        str(device), format="v4l2", options=settings, timeout=timeout
+    )
+    return container
 
 
 def _device(uri: str) -> Path:

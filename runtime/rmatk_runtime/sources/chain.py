@@ -1,8 +1,9 @@
-"""Several sources, one after another, as one."""
+"""Sources made of sources: one after another, and over and over."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rmatk_runtime.frames import Frame
 from rmatk_runtime.sources.base import Source, SourceInfo
@@ -26,12 +27,41 @@ class ChainSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield every source's frames; each is closed when it ends."""
+        skipped = dropped = 0
         for source in self._sources:
-            yield from source
-            self.skipped += source.skipped
+            for frame in source:
+                self.state, self.dropped = source.state, dropped + source.dropped
+                yield frame
+            skipped, dropped = skipped + source.skipped, dropped + source.dropped
+            self.skipped, self.dropped = skipped, dropped
             source.close()
 
     def close(self) -> None:
         """Close all of them."""
         for source in self._sources:
             source.close()
+
+
+class LoopSource(Source):
+    """The frames of a source that may be iterated again, for ever; ``index`` and ``time`` go on."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.info = replace(source.info, frames=None)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames of one round after another."""
+        step = 1 / self.info.rate if self.info.rate else 0.0
+        first, since = 0, 0.0
+        while True:
+            index, time = first, since
+            for frame in self._source:
+                shown = replace(frame, index=first + frame.index, time=since + frame.time)
+                index, time = max(index, shown.index), max(time, shown.time)
+                yield shown
+            self.skipped = self._source.skipped
+            first, since = index + 1, time + step
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()

@@ -14,6 +14,7 @@ from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.frames import Frame
 from rmatk_runtime.preprocess import load_image
 from rmatk_runtime.sources.base import Source, SourceInfo
+from rmatk_runtime.sources.options import SourceOptions
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +31,14 @@ class ImageSource(Source):
     must not cost a night's work. Its index is not given to another, so indices still count files.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], options: SourceOptions) -> None:
         for path in paths:
             if not path.exists():
                 raise SourceError(f"no such image: {path}", "check the name")
-        self._paths = tuple(paths)
         name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} images in {_common_folder(paths)}"
-        self.info = SourceInfo(name=name, size=None, rate=None, frames=len(paths), live=False)
+        options.check("images", name)
+        self._paths, self._options = tuple(paths[:: options.stride]), options
+        self.info = SourceInfo(name=name, size=None, rate=None, frames=len(self._paths), live=False)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield readable images as RGB, EXIF orientation applied.
@@ -44,13 +46,15 @@ class ImageSource(Source):
         Raises:
             SourceError: the only image, or every one of them, cannot be read.
         """
-        for index, path in enumerate(self._paths):
+        self.skipped = 0
+        for number, path in enumerate(self._paths):
             try:
                 picture = load_image(path)
             except DataError as error:
                 self._skip(error)
                 continue
-            yield Frame(np.asarray(picture), index, 0.0, str(path))
+            image = self._options.turn(np.asarray(picture))
+            yield Frame(image, number * self._options.stride, 0.0, str(path))
 
     def _skip(self, error: DataError) -> None:
         self.skipped += 1

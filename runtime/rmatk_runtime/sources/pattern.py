@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import count
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -14,64 +17,103 @@ from rmatk_runtime.errors import SourceError
 from rmatk_runtime.frames import Frame
 from rmatk_runtime.preprocess import UInt8
 from rmatk_runtime.sources.base import Source, SourceInfo
+from rmatk_runtime.sources.live import Connection, LiveSource, Picture
+from rmatk_runtime.sources.options import SourceOptions
 
 _HINT = "write test:// or test://640x480@30?frames=100&seed=1&live=0"
 _URI = re.compile(r"test://(?:(\d{1,5})x(\d{1,5}))?(?:@(\d+(?:\.\d+)?))?/?(?:\?(.*))?", re.IGNORECASE)
 
 
-class PatternSource(Source):
+def open_pattern(uri: str, options: SourceOptions) -> Source:
     """``test://[WIDTHxHEIGHT][@RATE][?frames=N&seed=S&live=0|1]``.
 
-    The same seed and index give the same pixels everywhere. ``frames``: end after that many (default:
-    never). ``live=1`` (the default) yields frame ``i`` not before ``i / rate`` seconds have passed, as a
-    camera would; ``live=0`` yields as fast as frames are taken, as a file would. None is dropped either way.
+    ``frames``: end after that many (default: never). ``live=1`` (the default) behaves as a camera: frame
+    ``i`` comes ``i / rate`` seconds after the first, and is dropped when nobody takes it. ``live=0`` yields
+    as fast as frames are taken, as a file would. ``options`` give what the address leaves out.
+    """
+    options.check("pattern", uri)
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise SourceError(f"{uri} is not a test pattern", _HINT)
+    width, height, rate, query = match.groups()
+    asked = _options(uri, query or "")
+    size = (int(width or options.width or 640), int(height or options.height or 480))
+    pattern = Pattern(size, float(rate or options.rate or 30), asked.get("frames"), asked.get("seed", 0))
+    if min(size) < 16 or pattern.rate <= 0:
+        raise SourceError(f"{uri}: the size must be at least 16x16 and the rate above 0", _HINT)
+    if asked.get("live", 1):
+        return LiveSource(uri, lambda: PatternConnection(pattern), options)
+    return PatternSource(uri, pattern, options)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A disc on its round over a smooth background; the same seed and index give the same pixels everywhere.
+
+    ``size``: (width, height). ``rate``: frames per second. ``frames``: how many, None for no end.
     """
 
-    def __init__(self, uri: str = "test://") -> None:
-        match = _URI.fullmatch(uri)
-        if match is None:
-            raise SourceError(f"{uri} is not a test pattern", _HINT)
-        width, height, rate, query = match.groups()
-        options = _options(uri, query or "")
-        self._size = (int(width or 640), int(height or 480))
-        self._rate = float(rate or 30)
-        if min(self._size) < 16 or self._rate <= 0:
-            raise SourceError(f"{uri}: the size must be at least 16x16 and the rate above 0", _HINT)
-        self._seed = options.get("seed", 0)
-        frames = options.get("frames")
-        live = options.get("live", 1) != 0
-        self.info = SourceInfo(name=uri, size=self._size, rate=self._rate, frames=frames, live=live)
-        self._background, self._colour = _scene(self._size, self._seed)
+    size: tuple[int, int]
+    rate: float
+    frames: int | None
+    seed: int
 
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames, paced when live."""
-        start = time.monotonic()
-        index = 0
-        while self.info.frames is None or index < self.info.frames:
-            due = index / self._rate
-            if self.info.live:
-                time.sleep(max(0.0, start + due - time.monotonic()))
-            yield Frame(self._draw(index), index, due, self.info.name)
-            index += 1
+    def indices(self) -> Iterator[int]:
+        """The number of each frame."""
+        return iter(range(self.frames)) if self.frames is not None else count()
 
-    def _draw(self, index: int) -> UInt8:
-        """(H, W, 3) uint8: the background with a disc on its round, one lap in four seconds."""
-        width, height = self._size
-        angle = 2 * np.pi * (index / (4 * self._rate) + self._seed / 7)
+    def draw(self, index: int) -> UInt8:
+        """(H, W, 3) uint8: frame ``index``; one lap takes four seconds."""
+        width, height = self.size
+        background, colour = self._scene
+        angle = 2 * np.pi * (index / (4 * self.rate) + self.seed / 7)
         radius = min(width, height) / 8
         x = width / 2 + np.cos(angle) * (width / 2 - radius)
         y = height / 2 + np.sin(angle) * (height / 2 - radius)
-        picture = self._background.copy()
-        ImageDraw.Draw(picture).ellipse((x - radius, y - radius, x + radius, y + radius), fill=self._colour)
+        picture = background.copy()
+        ImageDraw.Draw(picture).ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
         return np.asarray(picture)
 
+    @cached_property
+    def _scene(self) -> tuple[Image.Image, tuple[int, int, int]]:
+        """A smooth background and the object's colour."""
+        generator = np.random.default_rng(self.seed)
+        corners = generator.integers(40, 160, size=(2, 2, 3), dtype=np.uint8)
+        red, green, blue = (int(value) for value in generator.integers(160, 256, size=3))
+        return Image.fromarray(corners).resize(self.size, Image.Resampling.BILINEAR), (red, green, blue)
 
-def _scene(size: tuple[int, int], seed: int) -> tuple[Image.Image, tuple[int, int, int]]:
-    """A smooth background and the object's colour."""
-    generator = np.random.default_rng(seed)
-    corners = generator.integers(40, 160, size=(2, 2, 3), dtype=np.uint8)
-    red, green, blue = (int(value) for value in generator.integers(160, 256, size=3))
-    return Image.fromarray(corners).resize(size, Image.Resampling.BILINEAR), (red, green, blue)
+
+class PatternSource(Source):
+    """Every frame of a pattern, as fast as they are taken."""
+
+    def __init__(self, name: str, pattern: Pattern, options: SourceOptions) -> None:
+        self._pattern, self._options = pattern, options
+        size = options.turn_size(pattern.size)
+        self.info = SourceInfo(name=name, size=size, rate=pattern.rate, frames=pattern.frames, live=False)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames."""
+        for index in self._pattern.indices():
+            image = self._options.turn(self._pattern.draw(index))
+            yield Frame(image, index, index / self._pattern.rate, self.info.name)
+
+
+class PatternConnection(Connection):
+    """A pattern that comes at its rate."""
+
+    def __init__(self, pattern: Pattern) -> None:
+        self._pattern = pattern
+        self.size, self.rate = pattern.size, pattern.rate
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield each frame when it is due."""
+        start = time.monotonic()
+        for index in self._pattern.indices():
+            time.sleep(max(0.0, start + index / self._pattern.rate - time.monotonic()))
+            yield partial(self._pattern.draw, index)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _options(uri: str, query: str) -> dict[str, int]:

@@ -1,0 +1,209 @@
+"""Live sources: a thread reads the device, only the newest frame is kept, a lost device is tried again.
+
+A camera does not wait. Read in turn with inference, its driver or the network queues frames, and what is
+classified is seconds old; so a thread of its own takes every frame, and the newest one waits in a single
+slot. The same thread notices that the device is gone and connects anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+from rmatk_runtime.errors import DataError, SourceError
+from rmatk_runtime.frames import Frame
+from rmatk_runtime.preprocess import UInt8
+from rmatk_runtime.sources.base import Source, SourceInfo, SourceState
+from rmatk_runtime.sources.options import SourceOptions, Thinning
+
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 0.8
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+
+Picture = Callable[[], UInt8]
+"""Gives the pixels, (H, W, 3) uint8 RGB; called only for frames that are taken. DataError: damaged."""
+
+
+class Connection(ABC):
+    """One connection to a device, open from construction on; read, and closed, by one thread.
+
+    ``size``: (width, height) pixels; ``rate``: frames per second; None where the device does not say.
+    """
+
+    size: tuple[int, int] | None = None
+    rate: float | None = None
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Picture | None]:
+        """Yield each picture as it comes, None for one that cannot be decoded, until the device ends.
+
+        Raises:
+            SourceError: the device is lost.
+        """
+
+    def cancel(self) -> None:  # noqa: B027 - not every read can be cut short
+        """From another thread: end a read that waits, where that can be done."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the device."""
+
+
+class LiveSource(Source):
+    """The newest frame of a device, taken when the reader is ready for it.
+
+    Frames are numbered as they arrive, so a gap in ``index`` tells of frames dropped. ``time`` is the capture
+    clock: seconds from the first frame to this one's arrival, through losses too.
+
+    A first connection that fails is the caller's to hear of, at once. A later loss is logged and tried again,
+    ``options.reconnect`` times, after waits that double from half a second up to half a minute; each is cut
+    by a random part, lest a hundred devices return to one server in the same instant.
+    """
+
+    def __init__(self, name: str, connect: Callable[[], Connection], options: SourceOptions) -> None:
+        """Connect; ``name`` is free of credentials, and so are the errors that ``connect`` raises."""
+        self._name, self._connect, self._options = name, connect, options
+        self.state = SourceState.CONNECTING
+        self._connection: Connection | None = connect()
+        self.info = SourceInfo(
+            name=name,
+            size=options.turn_size(self._connection.size),
+            rate=self._connection.rate,
+            frames=None,
+            live=True,
+        )
+        self._thread = threading.Thread(target=self._run, name=f"rmatk-read {name}", daemon=True)
+        self._changed = threading.Condition()
+        self._slot: tuple[Picture, int, float] | None = None
+        self._ended = False
+        self._error: BaseException | None = None
+        self._closing = threading.Event()
+        self._random = random.Random()
+        self._thinning = Thinning(options.rate)
+        self._count = 0
+        self._first: float | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the newest frame each time one is asked for, waiting where there is none.
+
+        Raises:
+            SourceError: the device is lost, and not to be tried again.
+        """
+        self._thread.start()
+        while (taken := self._take()) is not None:
+            picture, index, captured = taken
+            try:
+                image = self._options.turn(picture())
+            except DataError as error:
+                self._skip()
+                log.debug("%s: frame %d cannot be decoded: %s", self._name, index, error.message)
+                continue
+            yield Frame(image, index, captured - (self._first or captured), self._name, captured)
+
+    def _take(self) -> tuple[Picture, int, float] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._slot is not None or self._ended)
+            taken, self._slot = self._slot, None
+            if taken is None and self._error is not None:
+                raise self._error
+            return taken
+
+    def close(self) -> None:
+        """End the reading within a second; a read that cannot be cut short is left to end by itself."""
+        self._closing.set()
+        with self._changed:
+            self._slot, self._ended = None, True
+            self._changed.notify_all()
+            if self._connection is not None:
+                self._connection.cancel()
+        if self._thread.ident:
+            self._thread.join(CLOSE_SECONDS)
+        else:  # never iterated
+            self._release()
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._read_and_reconnect()
+        except BaseException as caught:  # noqa: BLE001 - raised again in the thread that iterates
+            error = caught
+        with self._changed:
+            self._ended, self._error = True, None if self._closing.is_set() else error
+            self._changed.notify_all()
+
+    def _read_and_reconnect(self) -> None:
+        """Read until the device ends or is lost for good."""
+        losses = 0  # since the last picture
+        while not self._closing.is_set():
+            before = self._count
+            try:
+                self._read()
+                return
+            except SourceError as error:
+                losses = 1 if self._count > before else losses + 1
+                self._await_next_try(error, losses)
+
+    def _read(self) -> None:
+        """Read one connection to its end; makes it where there is none."""
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            pictures = iter(self._connection)
+            while not self._closing.is_set():
+                self._offer(next(pictures), time.monotonic())
+        except StopIteration:
+            return
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        with self._changed:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _skip(self) -> None:
+        with self._changed:
+            self.skipped += 1
+
+    def _offer(self, picture: Picture | None, captured: float) -> None:
+        """Put a picture into the slot, in place of one not yet taken."""
+        if self.state is not SourceState.LIVE:
+            if self.state is SourceState.LOST:
+                log.warning("%s is live again", self._name)
+            self.state = SourceState.LIVE
+        index, self._count = self._count, self._count + 1
+        if picture is None:
+            self._skip()
+            return
+        if not self._thinning.keeps(captured):
+            return
+        if self._first is None:
+            self._first = captured
+        with self._changed:
+            self.dropped += self._slot is not None
+            self._slot = (picture, index, captured)
+            self._changed.notify_all()
+
+    def _await_next_try(self, error: SourceError, losses: int) -> None:
+        """Wait before the device is tried again.
+
+        Raises:
+            SourceError: it has been tried often enough.
+        """
+        limit = self._options.reconnect
+        if limit is not None and losses > limit:
+            self.state = SourceState.GAVE_UP
+            if limit == 0:
+                raise error
+            raise SourceError(f"gave up on {self._name} after {limit} tries: {error.message}", error.hint)
+        self.state = SourceState.LOST
+        wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (losses - 1)) * self._random.uniform(0.5, 1.0)
+        tries = "" if limit is None else f" ({losses} of {limit})"
+        log.warning("%s; trying again in %.1f s%s", error.message, wait, tries)
+        self._closing.wait(wait)

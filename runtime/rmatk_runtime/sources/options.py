@@ -1,0 +1,132 @@
+"""What can be asked of a source, and which kind of source can do what of it.
+
+Nothing asked for is left undone in silence: an option that a kind of source does not have is refused by name.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from rmatk_runtime.errors import SourceError
+from rmatk_runtime.preprocess import UInt8
+
+_TURNS = frozenset({"flip", "rotate"})
+_LIVE = _TURNS | {"rate", "reconnect", "timeout"}
+KINDS = {
+    "images": _TURNS | {"loop", "stride"},
+    "video": _TURNS | {"loop", "stride", "start", "stop", "rate"},
+    "pattern": _TURNS | {"width", "height", "rate"},
+    "camera": _LIVE | {"width", "height"},
+    "stream": _LIVE,
+    "pipe": _LIVE - {"reconnect"},
+}
+"""Options by kind of source."""
+
+
+class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What can be asked of a source.
+
+    Raises:
+        ValueError: on construction, naming every flag whose value cannot be used.
+    """
+
+    width: int | None = None
+    """Pixels, asked of a camera; pictures are never resized here, since preprocessing does that once."""
+    height: int | None = None
+    rate: float | None = None
+    """Frames per second: asked of a camera; elsewhere frames between are passed over."""
+    flip: Literal["horizontal", "vertical"] | None = None
+    """Mirror: left and right change places, or top and bottom; before ``rotate``."""
+    rotate: Literal[0, 90, 180, 270] = 0
+    """Degrees clockwise, for a camera that hangs askew."""
+    loop: bool = False
+    """Begin files again when they end, for ever."""
+    start: float | None = None
+    """Seconds into a video at which to begin."""
+    stop: float | None = None
+    """Seconds into a video before which to end."""
+    stride: int = 1
+    """Take frames 0, ``stride``, 2 ``stride``, ... of files; those between are not converted."""
+    reconnect: int | None = None
+    """How often a lost camera or stream is tried again before giving up; None: for ever."""
+    timeout: float = 10.0
+    """Seconds without a picture after which a camera or stream counts as lost."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            *_problems("at least 1", 1, width=self.width, height=self.height, stride=self.stride),
+            *_problems("at least 0", 0, start=self.start, stop=self.stop, reconnect=self.reconnect),
+            *(
+                f"--{name} must be above 0, not {value}"
+                for name, value in (("rate", self.rate), ("timeout", self.timeout))
+                if value is not None and not (math.isfinite(value) and value > 0)
+            ),
+        ]
+        if self.flip not in (None, "horizontal", "vertical"):
+            problems.append(f"--flip must be horizontal or vertical, not {self.flip}")
+        if self.rotate not in (0, 90, 180, 270):
+            problems.append(f"--rotate must be 0, 90, 180 or 270, not {self.rotate}")
+        if (self.width is None) != (self.height is None):
+            problems.append("--width and --height go together")
+        if self.stop is not None and self.stop <= (self.start or 0.0):
+            problems.append(f"--stop {self.stop:g} must come after --start {self.start or 0.0:g}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def check(self, kind: str, name: str) -> None:
+        """Hold that a source of ``kind`` (of :data:`KINDS`), called ``name``, can do what is asked.
+
+        Raises:
+            SourceError: it cannot; names the flags.
+        """
+        fields = msgspec.structs.fields(self)
+        asked = [field.name for field in fields if getattr(self, field.name) != field.default]
+        if wrong := [f"--{field}" for field in asked if field not in KINDS[kind]]:
+            able = ", ".join(f"--{field}" for field in self.__struct_fields__ if field in KINDS[kind])
+            raise SourceError(f"{name} cannot be told {' and '.join(wrong)}", f"it can be told {able}")
+
+    def turn(self, image: UInt8) -> UInt8:
+        """(H, W, 3) uint8, mirrored and turned as asked: (H, W, 3) or (W, H, 3), contiguous."""
+        if self.flip is not None:
+            image = image[:, ::-1] if self.flip == "horizontal" else image[::-1]
+        return np.ascontiguousarray(np.rot90(image, -self.rotate // 90))
+
+    def turn_size(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        """(width, height) as :meth:`turn` leaves it."""
+        return size if size is None or self.rotate % 180 == 0 else (size[1], size[0])
+
+
+class Thinning:
+    """Picks which frames to keep so that at most ``rate`` come per second; None keeps all.
+
+    Frames are taken near an even beat, so that the jitter of a camera's clock costs none, and the beat
+    starts anew after a gap.
+    """
+
+    def __init__(self, rate: float | None) -> None:
+        self._interval = 1 / rate if rate else 0.0
+        self._due = -math.inf
+
+    def keeps(self, time: float) -> bool:
+        """Whether to keep the frame at ``time`` (seconds, not before the frame asked about last)."""
+        if time < self._due - self._interval / 4:
+            return False
+        on_the_beat = time < self._due + self._interval
+        self._due = (self._due if on_the_beat else time) + self._interval
+        return True
+
+
+def _problems(expected: str, least: float, **values: float | None) -> list[str]:
+    return [
+        f"--{name} must be {expected}, not {value}"
+        for name, value in values.items()
+        if value is not None and not (math.isfinite(value) and value >= least)
+    ]
+
+
+DEFAULTS = SourceOptions()
+"""Nothing is asked."""
