@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,22 @@ def pytest_configure() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([*rooms, *filter(None, [os.environ.get("PYTHONPATH")])])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so starts what a script puts into the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--must-run tensorrt``: what the gate installs everything for must not be skipped in silence."""
+    parser.addoption(
+        "--must-run", action="append", default=[], metavar="MARKER", help="a skip of such a test is a failure"
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip into a failure where the test bears a marker of ``--must-run``."""
+    report = yield
+    if report.skipped and any(map(item.get_closest_marker, item.config.getoption("--must-run"))):
+        report.outcome, report.longrepr = "failed", f"skipped, and must not be: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")
