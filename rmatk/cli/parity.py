@@ -24,7 +24,9 @@ def parity(
     against: Annotated[
         Path | None, typer.Option(metavar="RUN", help="The run to compare with, in PyTorch, on DATA.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="The engine to check: auto, cpu, cuda.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="The engine to check: auto, tensorrt, ort-tensorrt, cuda, cpu.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check every stage against PyTorch: on the bundle's golden set, or on photos with --against RUN."""

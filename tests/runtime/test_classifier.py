@@ -70,15 +70,3 @@ def test_engines_say_what_is_wrong(tiny_bundle: Path):
             backend.embed(np.zeros((1, 3, 32, 32)))
     with pytest.raises(BackendError, match="unknown backend 'quantum'"):
         open_backend(bundle, "quantum")
-
-
-def test_no_silent_fallback_to_the_cpu(tiny_bundle: Path):
-    bundle = Bundle.open(tiny_bundle)
-    import onnxruntime
-
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this ONNX Runtime has a CUDA provider")
-    with pytest.raises(BackendError, match="no CUDA provider") as caught:
-        open_backend(bundle, "cuda")
-    assert "--allow-cpu" in (caught.value.hint or "")
-    assert open_backend(bundle, "cuda", allow_cpu=True).name == "onnxruntime cpu"

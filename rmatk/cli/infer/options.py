@@ -34,6 +34,6 @@ Batch = Annotated[
 ]
 
 # What runs the model
-Backend = Annotated[str, typer.Option(help="The engine: auto, cpu, cuda.")]
+Backend = Annotated[str, typer.Option(help="The engine: auto, tensorrt, ort-tensorrt, cuda, cpu.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the bundle's first if unset.")]
 AllowCpu = Annotated[bool, typer.Option("--allow-cpu", help="Accept the CPU where the GPU cannot start.")]

@@ -6,6 +6,7 @@ when one cannot start (onnxruntime #25145, #9302): so the session itself is aske
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmatk_runtime.backends.base import Backend
+from rmatk_runtime.backends.onnx_providers import preload_libraries
 from rmatk_runtime.errors import BackendError, MissingExtraError
 from rmatk_runtime.preprocess import Float32
 
@@ -39,8 +41,10 @@ def _engine_errors() -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, ValueError, OSError)
 
 
-def create_session(path: Path, provider: str = CPU, *, threads: int = 0) -> Any:
-    """An ``InferenceSession`` on exactly ``provider``.
+def create_session(
+    path: Path, provider: str = CPU, *, threads: int = 0, provider_options: Mapping[str, str] | None = None
+) -> Any:
+    """An ``InferenceSession`` on exactly ``provider``, every node of it.
 
     Raises:
         BackendError: the graph does not load, or the session was given another provider.
@@ -51,12 +55,19 @@ def create_session(path: Path, provider: str = CPU, *, threads: int = 0) -> Any:
     options.intra_op_num_threads = threads
     # Idle worker threads that spin take the cores from decoding and preprocessing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if provider != CPU:
+        preload_libraries(runtime)
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     # This optimiser crashes the process on float16 vision transformers (1.24 to 1.32). All it could speed
     # up is the one convolution of a tower, so it is left out for every graph, not for those known to crash.
     disabled = ["NchwcTransformer"]
     try:
         session = runtime.InferenceSession(
-            str(path), options, providers=[provider], disabled_optimizers=disabled, enable_fallback=0
+            str(path),
+            options,
+            providers=[(provider, dict(provider_options or {}))],
+            disabled_optimizers=disabled,
+            enable_fallback=0,
         )
     except _engine_errors() as error:
         raise BackendError(
@@ -91,10 +102,21 @@ class OnnxRuntimeBackend(Backend):
         path: an image graph of a bundle.
         provider: the execution provider; anything else granted is an error.
         threads: CPU threads for the engine, 0 for all cores.
+        provider_options: of the provider.
+        most: the largest batch that it takes; larger ones are split.
     """
 
-    def __init__(self, path: Path, provider: str = CPU, *, threads: int = 0) -> None:
-        self._session = create_session(path, provider, threads=threads)
+    def __init__(
+        self,
+        path: Path,
+        provider: str = CPU,
+        *,
+        threads: int = 0,
+        provider_options: Mapping[str, str] | None = None,
+        most: int | None = None,
+    ) -> None:
+        self._session = create_session(path, provider, threads=threads, provider_options=provider_options)
+        self._most = most
         self._input = self._session.get_inputs()[0]
         granted = self._session.get_providers()[0]
         self.name = f"onnxruntime {granted.removesuffix('ExecutionProvider').lower()}"
@@ -106,4 +128,6 @@ class OnnxRuntimeBackend(Backend):
             raise BackendError(
                 f"expected (N, {', '.join(map(str, expected))}) float32, got {images.shape} {images.dtype}"
             )
-        return run_session(self._session, images)
+        size = self._most or max(len(images), 1)
+        starts = range(0, max(len(images), 1), size)
+        return np.concatenate([run_session(self._session, images[row : row + size]) for row in starts])

@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.key import EngineKey, Here, differences
+from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here, differences
 from rmatk_runtime.errors import BackendError
 from rmatk_runtime.files import sha256_file, write_atomic
 from rmatk_runtime.parity import StageResult
@@ -146,7 +146,7 @@ def find_engine(bundle: Bundle, here: Here, *, precision: str | None = None, bat
         bundle: a verified bundle.
         here: this machine.
         precision: of the graph that takes images; None for the bundle's first.
-        batch: a batch size that its profile must allow.
+        batch: the size wanted most; other sizes run too, filled up or split.
 
     Raises:
         BackendError: there is none; names every engine of that precision with the reasons against it.
@@ -154,20 +154,22 @@ def find_engine(bundle: Bundle, here: Here, *, precision: str | None = None, bat
     wanted = bundle.graph(precision).precision
     fitting, refused = [], []
     for found in survey(bundle, here):
-        reasons = list(found.reasons)
         if found.engine is not None:
             key = found.engine.key
             if key.precision != wanted or key.input != "images":
                 continue
-            if not key.batch.min <= batch <= key.batch.max:
-                reasons.append(f"built for batches of {key.batch.min} to {key.batch.max}, not {batch}")
-            if not reasons:
+            if found.usable:
                 fitting.append(found.engine)
-        refused.append(f"  {found.path.name}: {'; '.join(reasons)}")
+        refused.append(f"  {found.path.name}: {'; '.join(found.reasons)}")
     if fitting:
-        return min(fitting, key=lambda engine: abs(engine.key.batch.opt - batch))
+        return min(fitting, key=lambda engine: _distance(engine.key.batch, batch))
     message = f"{bundle.path} holds no {wanted} engine that runs here"
     raise BackendError("\n".join([message, *refused]), rebuild_command(bundle, wanted))
+
+
+def _distance(profile: BatchProfile, batch: int) -> tuple[bool, int]:
+    """How far a profile is from a batch size: one that holds it comes first."""
+    return not profile.min <= batch <= profile.max, abs(profile.opt - batch)
 
 
 def _examine(bundle: Bundle, path: Path, here: Here) -> Found:

@@ -73,9 +73,7 @@ def test_the_nearest_batch_of_the_right_precision_is_chosen(bundle: Bundle):
     write(bundle, batch=BatchProfile(1, 9, 16), precision="fp16")
     assert find_engine(bundle, HERE, batch=1) == one
     assert find_engine(bundle, HERE, batch=6) == find_engine(bundle, HERE, batch=16) == eight
-    with pytest.raises(BackendError, match="built for batches of 1 to 8, not 17") as caught:
-        find_engine(bundle, HERE, batch=17)
-    assert "fp16" not in caught.value.message
+    assert find_engine(bundle, HERE, batch=100) == eight  # runs in parts
 
 
 def test_no_engine_at_all_names_the_command(bundle: Bundle):

@@ -1,0 +1,150 @@
+"""Which engine runs a bundle here: the one asked for, or the best that works; never the CPU in silence.
+
+auto            an engine in the bundle, else ONNX Runtime on the GPU, else, where nothing else is to
+                be had or with the user's consent, the CPU
+tensorrt        an engine of the bundle that was built for this machine
+ort-tensorrt    ONNX Runtime's TensorRT provider
+cuda            ONNX Runtime's CUDA provider
+cpu             ONNX Runtime on the CPU
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rmatk_runtime.backends.base import Backend
+from rmatk_runtime.errors import BackendError, MissingExtraError
+from rmatk_runtime.gpu import list_gpus
+from rmatk_runtime.probes.jetson import jetson_model
+from rmatk_runtime.probes.packages import install_hint
+
+if TYPE_CHECKING:
+    from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.manifest import Graph
+
+logger = logging.getLogger(__name__)
+
+BACKENDS = ("auto", "tensorrt", "ort-tensorrt", "cuda", "cpu")
+_DEVICES = Path("/dev")
+_CONSENT = "or accept the CPU with --allow-cpu"
+
+
+def open_backend(
+    bundle: Bundle, name: str = "auto", *, precision: str | None = None, allow_cpu: bool = False
+) -> Backend:
+    """Load a bundle's image encoder.
+
+    Args:
+        bundle: a verified bundle.
+        name: one of ``BACKENDS``; see above.
+        precision: which graph; None takes the first.
+        allow_cpu: where a GPU was asked for, or is here, and cannot be used, run on the CPU instead.
+
+    Raises:
+        BackendError: unknown name, or no engine can run here as asked; the message has every reason.
+    """
+    if name not in BACKENDS:
+        raise BackendError(f"unknown backend {name!r}; known are {', '.join(BACKENDS)}")
+    graph = bundle.graph(precision)
+    if name == "cpu":
+        return _open_cpu(bundle, graph)
+    if name == "auto":
+        return _open_best(bundle, graph, allow_cpu=allow_cpu)
+    try:
+        return _OPENERS[name](bundle, graph)
+    except (BackendError, MissingExtraError) as error:
+        if not allow_cpu:
+            raise BackendError(error.message, f"{error.hint or 'rmatk doctor'}; {_CONSENT}") from error
+        logger.warning("%s", error.message)
+    return _open_cpu(bundle, graph)
+
+
+def _open_best(bundle: Bundle, graph: Graph, *, allow_cpu: bool) -> Backend:
+    """The first way that works. What failed before it is told where it was an engine of the bundle."""
+    gpu = _gpu_is_here()
+    ways = ["tensorrt"] if _holds_engines(bundle) else []
+    ways += ["ort-tensorrt", "cuda"] if gpu else []
+    failed: dict[str, BackendError | MissingExtraError] = {}
+    for way in ways:
+        try:
+            backend = _OPENERS[way](bundle, graph)
+        except (BackendError, MissingExtraError) as error:
+            failed[way] = error
+            continue
+        if (stale := failed.get("tensorrt")) is not None:
+            logger.warning("%s\n%s", stale.message, stale.hint)
+        return backend
+    if not failed:
+        return _open_cpu(bundle, graph)
+    reasons = "\n".join(f"{way}: {error.message}" for way, error in failed.items())
+    if not allow_cpu:
+        what = "a GPU is here" if gpu else f"{bundle.path} holds engines"
+        cure = f"rmatk export {bundle.path} --trt" if gpu else "--backend cpu"
+        raise BackendError(f"{what}, and nothing can use it here\n{reasons}", f"{cure}; {_CONSENT}")
+    logger.warning("%s", reasons)
+    return _open_cpu(bundle, graph)
+
+
+def _open_cpu(bundle: Bundle, graph: Graph) -> Backend:
+    from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(bundle.file(graph.file))
+
+
+def _open_engine(bundle: Bundle, graph: Graph) -> Backend:
+    from rmatk_runtime.backends.tensorrt import TensorRtBackend
+    from rmatk_runtime.engines.machine import this_machine
+    from rmatk_runtime.engines.store import find_engine
+
+    return TensorRtBackend.open(find_engine(bundle, this_machine(), precision=graph.precision))
+
+
+def _open_ort_cuda(bundle: Bundle, graph: Graph) -> Backend:
+    from rmatk_runtime.backends.onnx_providers import CUDA, CUDA_OPTIONS
+    from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+
+    _need_provider(CUDA, "CUDA")
+    return OnnxRuntimeBackend(bundle.file(graph.file), CUDA, provider_options=CUDA_OPTIONS)
+
+
+def _open_ort_tensorrt(bundle: Bundle, graph: Graph) -> Backend:
+    from rmatk_runtime.backends.onnx_providers import BATCHES, TENSORRT, tensorrt_options
+    from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend, load_onnxruntime
+
+    _need_provider(TENSORRT, "TensorRT")
+    options = tensorrt_options(bundle, graph, load_onnxruntime().__version__)
+    path = bundle.file(graph.file)
+    return OnnxRuntimeBackend(path, TENSORRT, provider_options=options, most=BATCHES[-1])
+
+
+_OPENERS: dict[str, Callable[[Bundle, Graph], Backend]] = {
+    "tensorrt": _open_engine,
+    "ort-tensorrt": _open_ort_tensorrt,
+    "cuda": _open_ort_cuda,
+}
+
+
+def _need_provider(provider: str, title: str) -> None:
+    """Refuse what the installed ONNX Runtime was not built with."""
+    from rmatk_runtime.backends.onnx_runtime import load_onnxruntime
+
+    if provider not in load_onnxruntime().get_available_providers():
+        hint = install_hint("gpu", jetson=jetson_model() is not None)
+        raise BackendError(f"this ONNX Runtime has no {title} provider", hint)
+
+
+def _holds_engines(bundle: Bundle) -> bool:
+    from rmatk_runtime.engines.store import FOLDER
+
+    return any((bundle.path / FOLDER).glob("*.engine"))
+
+
+def _gpu_is_here() -> bool:
+    """Whether this machine has a GPU, even one whose driver does not start: then nobody means the CPU."""
+    try:
+        return bool(list_gpus())
+    except BackendError:
+        return jetson_model() is not None or any(_DEVICES.glob("nvidia[0-9]*"))
