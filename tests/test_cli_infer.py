@@ -2,57 +2,66 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from rmatk_runtime.answers import Answers
+from rmatk_runtime.backends import Backend
 from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.errors import BundleError
-from rmatk_runtime.frames import Prediction, Score
-from rmatk_runtime.loop import Summary
-from rmatk_runtime.preprocess import UInt8
+from rmatk_runtime.labels import ClassMatrix
+from rmatk_runtime.loop import Stop
+from rmatk_runtime.manifest import Decision
+from rmatk_runtime.preprocess import Float32, PreprocessSpec
 from rmatk_runtime.sources import open_source
+from rmatk_runtime.summary import Summary
 
 
-class FakeClassifier:
-    """Says ``red`` or ``blue`` by the pixels; keeps what it was opened with."""
+class RedOrBlue(Backend):
+    """Embeds a picture as the one of the two colours it has more of; keeps the sizes of batches."""
+
+    name = "fake engine"
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def embed(self, images: Float32) -> Float32:
+        self.sizes.append(len(images))
+        red, _, blue = np.moveaxis(images.mean(axis=(2, 3)), 1, 0)
+        return np.eye(2, dtype=np.float32)[(blue > red).astype(int)]
+
+
+class FakeClassifier(Classifier):
+    """A classifier of red and blue; keeps what it was opened with."""
 
     opened: dict[str, Any]
-    sizes: list[int]
+    backend: RedOrBlue
 
-    def __init__(self, bundle: Path, **options: Any) -> None:
+    @classmethod
+    def open(cls, bundle: Path, *, top_k: int = 5, threshold: float | None = None, **options: Any) -> Any:
         if not bundle.is_dir():
             raise BundleError(f"no such bundle: {bundle}", "rmatk export RUN -o BUNDLE")
-        type(self).opened, type(self).sizes = options, []
-        self.backend = SimpleNamespace(name="fake engine")
-
-    def classify(self, images: Sequence[UInt8]) -> list[Prediction]:
-        self.sizes.append(len(images))
-        return [self._one(image) for image in images]
-
-    def _one(self, image: UInt8) -> Prediction:
-        red, _, blue = (float(value) for value in image.mean(axis=(0, 1)))
-        names = ("red", "blue") if red >= blue else ("blue", "red")
-        return Prediction((Score(names[0], 0.8), Score(names[1], 0.2)), rejected=red == blue)
-
-    def __enter__(self) -> FakeClassifier:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+        classes = ClassMatrix(("red", "blue"), np.eye(2, dtype=np.float32))
+        answers = Answers(classes, Decision(logit_scale=math.log(4)), top_k, threshold)
+        cls.opened, cls.backend = options, RedOrBlue()
+        return cls(cls.backend, PreprocessSpec(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), answers)
 
 
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(Classifier, "open", FakeClassifier)
+    monkeypatch.setattr("rmatk_runtime.classifier.Classifier", FakeClassifier)
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "bundle"
     folder.mkdir()
@@ -107,7 +116,7 @@ def test_all_outputs_hold_every_frame(bundle: Path, photos: Path, tmp_path: Path
     assert "11 frames" in text and "fake engine" in text
     assert ["red", "8", "72.7%"] in [line.split() for line in text.splitlines()]
     assert "next: rmatk parity" in text
-    assert FakeClassifier.sizes == [8, 3]
+    assert FakeClassifier.backend.sizes == [8, 3]
 
 
 def test_options_reach_the_classifier_and_the_loop(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
@@ -116,9 +125,13 @@ def test_options_reach_the_classifier_and_the_loop(bundle: Path, photos: Path, r
     code, text, _ = rmatk("infer", bundle, photos, *options, *limits, "--json")
     assert code == 0
     engine = {"backend": "cpu", "precision": "fp16", "allow_cpu": True}
-    assert FakeClassifier.opened == {**engine, "top_k": 2, "threshold": 0.5}
-    assert FakeClassifier.sizes == [2, 1]
+    assert FakeClassifier.opened == engine
+    assert FakeClassifier.backend.sizes == [2, 1]
     assert json.loads(text)["frames"] == 3
+    assert json.loads(text)["rejected"] == 0
+    code, text, _ = rmatk("infer", bundle, photos, "--top-k", 1, "--threshold", 0.9, "--jsonl", "-")
+    records = [json.loads(line) for line in text.splitlines()]
+    assert all(record["rejected"] and len(record["top"]) == 1 for record in records)
 
 
 def test_json_is_one_object_and_nothing_else(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
@@ -127,8 +140,8 @@ def test_json_is_one_object_and_nothing_else(bundle: Path, photos: Path, rmatk: 
     assert code == 0 and text.count("\n") == 1 and not errors
     assert summary["frames"] == 11 and summary["labels"] == {"red": 8, "blue": 3}
     assert summary["backend"] == "fake engine" and summary["outputs"] == {"csv": "out.csv"}
-    assert (summary["skipped"], summary["rejected"], summary["interrupted"]) == (0, 0, False)
-    assert set(summary["stages"]) == {"read", "classify", "write"}
+    assert (summary["skipped"], summary["rejected"], summary["dropped"], summary["ended"]) == (0, 0, 0, None)
+    assert set(summary["stages"]) == {"read", "prepare", "infer", "write"}
 
 
 def test_jsonl_on_stdout_is_alone_there(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
@@ -148,7 +161,7 @@ def test_without_outputs_a_line_per_frame_and_the_next_command(
 def test_camera_runs_one_frame_at_a_time(bundle: Path, rmatk: Rmatk) -> None:
     code, text, _ = rmatk("infer", bundle, "--camera", "test://64x48@50?frames=5", "--jsonl", "-")
     assert code == 0 and 1 <= len(text.splitlines()) <= 5  # what comes too fast is dropped
-    assert FakeClassifier.sizes == [1] * len(text.splitlines())
+    assert FakeClassifier.backend.sizes == [1] * len(text.splitlines())
 
 
 def test_several_inputs_follow_each_other(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
@@ -174,6 +187,8 @@ def test_unreadable_images_are_told(
         (["bundle", "photos", "--top-k", "0"], "--top-k"),
         (["bundle", "photos", "--threshold", "2"], "--threshold"),
         (["bundle", "photos", "--every", "0"], "--every"),
+        (["bundle", "photos", "--duration", "0"], "--duration"),
+        (["bundle", "photos", "--smooth", "-1"], "--smooth"),
     ],
 )
 def test_usage_errors_leave_with_2(
@@ -206,7 +221,7 @@ def test_errors_are_named_and_leave_old_results_alone(
 def test_next_command_repeats_no_credentials(capsys: pytest.CaptureFixture[str]) -> None:
     from rmatk.cli.infer.summary import print_summary
 
-    summary = Summary(3, 0, 1.0, {}, {"red": 2}, rejected=1, interrupted=False)
+    summary = Summary(3, 0, 0, 1.0, {}, None, {"red": 2}, rejected=1, ended=None)
     print_summary(summary, Path("bundle"), "fake", ["rtsp://me:hunter2@cam/live"], {})
     text = capsys.readouterr().out
     assert "next: rmatk infer bundle rtsp://cam/live" in text and "hunter2" not in text
@@ -220,46 +235,105 @@ def test_real_video_gives_132_lines(bundle: Path, shared_data: Path, rmatk: Rmat
     assert code == 0 and [record["frame"] for record in records] == list(range(132))
 
 
-def test_second_ctrl_c_does_not_strike_while_files_are_closed() -> None:
-    from rmatk.cli.infer.signals import one_interrupt
+def test_signals_ask_and_strike_nowhere() -> None:
+    from rmatk.cli.infer.signals import EXIT_CODES, signals_ask
 
-    with one_interrupt():
-        with pytest.raises(KeyboardInterrupt):
+    for number, reason in ((signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")):
+        stop = Stop()
+        before = signal.getsignal(number)
+        with signals_ask(stop):
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+        assert stop.reason == reason and EXIT_CODES[reason] == 128 + number
+        assert signal.getsignal(number) is before
+
+
+def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rmatk.cli.infer.signals import signals_ask
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        stop = Stop()
+        with signals_ask(stop):
             signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert stop.reason is None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_leaves_whole_files(bundle: Path, tmp_path: Path) -> None:
-    """A real process and a real signal, in the middle of an endless run with every output."""
-    code = (
-        "import sys; from rmatk_runtime.classifier import Classifier; "
-        "from test_cli_infer import FakeClassifier; Classifier.open = FakeClassifier; "
-        "from rmatk.cli import main; main()"
-    )
-    out = tmp_path / "out"
-    outputs = ["--jsonl", out / "p.jsonl", "--csv", out / "p.csv", "--video", out / "p.mp4"]
-    command = [sys.executable, "-c", code, "infer", bundle, "--camera", "test://64x48@100", *outputs]
+CODE = (
+    "import rmatk_runtime.classifier as c; from test_cli_infer import FakeClassifier; "
+    "c.Classifier = FakeClassifier; from rmatk.cli import main; main()"
+)
+
+
+@contextmanager
+def process(*arguments: object, code: str = CODE) -> Iterator[subprocess.Popen[str]]:
+    """``rmatk infer`` with the fake classifier, as a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     with subprocess.Popen(
-        list(map(str, command)),
+        [sys.executable, "-c", code, "infer", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={"PYTHONPATH": ":".join([str(Path(__file__).parent), *sys.path])},
-    ) as process:
-        jsonl = out / "p.jsonl"
-        deadline = time.monotonic() + 60
-        while not (jsonl.exists() and jsonl.read_bytes().count(b"\n") >= 5):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
+        env=environment,
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def wait_for_lines(jsonl: Path, count: int, running: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not (jsonl.exists() and jsonl.read_bytes().count(b"\n") >= count):
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "told"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_signals_leave_whole_files(
+    bundle: Path, tmp_path: Path, number: signal.Signals, code: int, told: str
+) -> None:
+    """A real process and a real signal, in the middle of an endless run with every output."""
+    out = tmp_path / "out"
+    outputs = ["--jsonl", out / "p.jsonl", "--csv", out / "p.csv", "--video", out / "p.mp4"]
+    with process(bundle, "--camera", "test://64x48@100", *outputs) as running:
+        wait_for_lines(out / "p.jsonl", 5, running)
         for _ in range(20):  # an impatient person, or a wrapper that signals process and group
-            process.send_signal(signal.SIGINT)
-        text, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "interrupted" in text and "Traceback" not in errors
+            running.send_signal(number)
+        text, errors = running.communicate(timeout=60)
+    assert running.returncode == code, errors
+    assert told in text and "Traceback" not in errors
     assert sorted(path.name for path in out.iterdir()) == ["p.csv", "p.jsonl", "p.mp4"]
-    lines = jsonl.read_text().splitlines()
-    frames = [json.loads(line)["frame"] for line in lines]
-    assert frames == sorted(set(frames))  # a camera's may have gaps
+    lines = (out / "p.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [record["frame"] for record in records] == sorted({record["frame"] for record in records})
+    assert all(record["latency_ms"] > 0 for record in records)
     with open_source(str(out / "p.mp4")) as source:
         assert abs(len(list(source)) - len(lines)) <= 1
+
+
+def test_a_signal_ends_a_run_whose_camera_gives_nothing(bundle: Path, tmp_path: Path) -> None:
+    """The read blocks for ever in a thread that nothing can wake."""
+    code = (
+        "import threading, rmatk_runtime.sources as s\n"
+        "from rmatk_runtime.sources.live import LiveSource\n"
+        "from rmatk_runtime.sources.options import SourceOptions\n"
+        "from rmatk_runtime.sources.pattern import Pattern, PatternConnection\n"
+        "class Stuck(PatternConnection):\n"
+        "    def __iter__(self):\n"
+        "        yield next(super().__iter__())\n"
+        "        threading.Event().wait()\n"
+        "connect = lambda: Stuck(Pattern((64, 48), 30, None, 0))\n"
+        "s.open_source = lambda *uris, **options: LiveSource('camera', connect, SourceOptions())\n"
+    )
+    jsonl = tmp_path / "p.jsonl"
+    with process(bundle, "--camera", "0", "--jsonl", jsonl, code=code + CODE) as running:
+        wait_for_lines(jsonl, 1, running)
+        running.send_signal(signal.SIGTERM)
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 143, errors
+    assert jsonl.read_bytes().count(b"\n") == 1

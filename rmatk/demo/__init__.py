@@ -29,11 +29,11 @@ from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.errors import ParityError
 from rmatk_runtime.files import check_replaceable, write_atomic
 from rmatk_runtime.frames import Frame, Prediction
-from rmatk_runtime.loop import Summary
 from rmatk_runtime.loop import run as run_loop
 from rmatk_runtime.parity import StageResult, open_engines
-from rmatk_runtime.sinks import JsonlSink, VideoSink
+from rmatk_runtime.sinks import JsonlSink, Sink, VideoSink
 from rmatk_runtime.sources import open_source
+from rmatk_runtime.summary import Summary
 
 MARKER = "demo.json"
 PARTS = ("photos", "video", "run", "bundle", "predictions", "index.html", MARKER)
@@ -140,19 +140,27 @@ def _parity(bundle: Path, run: Run, backbone: Backbone, material: Material) -> t
     return tuple(stages)
 
 
+class _Kept(Sink):
+    """Keeps the predictions for the page."""
+
+    def __init__(self) -> None:
+        self.predictions: list[Prediction] = []
+
+    def write(self, frame: Frame, prediction: Prediction) -> None:
+        """Keep one."""
+        self.predictions.append(prediction)
+
+
 def _infer(out: Path, material: Material) -> tuple[Summary, tuple[Prediction, ...]]:
-    predictions: list[Prediction] = []
-
-    def keep(frame: Frame, prediction: Prediction) -> None:
-        predictions.append(prediction)
-
+    kept = _Kept()
     with (
         Classifier.open(out / "bundle", backend="cpu") as classifier,
         open_source(str(material.video)) as source,
     ):
         sinks = [
+            kept,
             JsonlSink(out / "predictions" / "video.jsonl"),
             VideoSink(out / "predictions" / "video.mp4", rate=source.info.rate),
         ]
-        summary = run_loop(source, classifier, sinks, batch=8, on_frame=keep)
-    return summary, tuple(predictions)
+        summary = run_loop(source, classifier, sinks)
+    return summary, tuple(kept.predictions)

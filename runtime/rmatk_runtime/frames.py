@@ -39,11 +39,13 @@ class Prediction:
     """The best ``k`` labels of one frame, most probable first.
 
     ``rejected`` is true when the best probability lies below the bundle's (or the caller's) threshold:
-    the frame shows none of the classes with enough certainty.
+    the frame shows none of the classes with enough certainty. ``latency``: seconds from capture to this
+    answer, where a live source was running.
     """
 
     top: tuple[Score, ...]
     rejected: bool = False
+    latency: float | None = None
 
     @property
     def label(self) -> str | None:
@@ -58,5 +60,6 @@ class Prediction:
             "source": frame.source,
             "label": self.label,
             "rejected": self.rejected,
+            "latency_ms": None if self.latency is None else round(1e3 * self.latency, 3),
             "top": [{"label": s.label, "probability": round(s.probability, 4)} for s in self.top],
         }

@@ -1,161 +1,156 @@
-"""The loop: frames from a source, through the classifier, into the sinks; in order, one thread."""
+"""The loop: frames from a source, through the classifier, into the sinks; in order, in overlapping threads.
+
+    read ----------> prepare ----------> infer ----------> sinks
+    decode, convert  resize, normalise   embed, answer     the caller's thread
+
+Each arrow hands over one batch at a time (:class:`~rmatk_runtime.ahead.Ahead`), so memory is bounded and the
+slowest stage sets the pace. Decoding, resizing and engines release the GIL, so the stages really overlap.
+From files nothing is lost. A live source is not read ahead, and a prepared frame gives way to a newer one:
+what is classified is what the camera sees now.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
-
-from rmatk_runtime.errors import SourceError
+from rmatk_runtime.ahead import Ahead
+from rmatk_runtime.classifier import Classifier
+from rmatk_runtime.errors import RmatkError
 from rmatk_runtime.frames import Frame, Prediction
-from rmatk_runtime.preprocess import UInt8
+from rmatk_runtime.preprocess import Float32
 from rmatk_runtime.sinks.base import Sink
-from rmatk_runtime.sources.base import Source
+from rmatk_runtime.smoothing import Smoother
+from rmatk_runtime.sources.base import Source, SourceInfo
+from rmatk_runtime.summary import Summary, Tally, Times
 
-_KEPT = 10_000  # timings: enough for percentiles, and bounded in a run of days
-
-
-class ImageClassifier(Protocol):
-    """What the loop needs of a classifier."""
-
-    def classify(self, images: Sequence[UInt8]) -> list[Prediction]:
-        """Frames (H, W, 3) uint8 RGB, each of its own size -> one prediction each."""
-
-
-@dataclass(frozen=True)
-class StageTime:
-    """Milliseconds per frame."""
-
-    median: float
-    p90: float
+IDLE = 0.1
+"""Seconds without a result after which the sinks may look after themselves, and an end asked for is seen."""
+FILE_BATCH = 8
+_GRACE = 0.5
+"""Seconds that threads are given to end; one that a camera's driver holds longer is left behind."""
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a run came to.
+class LoopOptions:
+    """How a source is gone through.
 
-    ``frames``: results written. ``skipped``: inputs that could not be read. ``seconds``: wall clock, from
-    the first read until the sinks were closed. ``stages``: ``read``, ``classify`` and ``write``, over the
-    last 10,000 frames. ``labels``: results per label, most frequent first; ``rejected``: those below the
-    threshold. ``interrupted``: ended by Ctrl-C.
+    ``batch``: frames per call of the engine; None takes 1 for a live source, where a batch is waiting time,
+    and :data:`FILE_BATCH` for files. ``every``: classify frames 0, ``every``, 2 ``every``, ... of each
+    source. ``max_frames``, ``duration``: end after so many results, so many seconds. ``smooth``: half-life in
+    seconds of temporal smoothing.
     """
 
-    frames: int
-    skipped: int
-    seconds: float
-    stages: Mapping[str, StageTime]
-    labels: Mapping[str, int]
-    rejected: int
-    interrupted: bool
+    batch: int | None = None
+    every: int = 1
+    max_frames: int | None = None
+    duration: float | None = None
+    smooth: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "every", "max_frames"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+        for name in ("duration", "smooth"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"--{name} must be above 0, not {value:g}")
+
+    def size(self, info: SourceInfo) -> int:
+        """Frames per call of the engine for a source."""
+        return self.batch or (1 if info.live else FILE_BATCH)
+
+
+class Stop:
+    """Asks a loop to end, from any thread, sink or signal handler: an assignment, which cannot deadlock."""
+
+    reason: str | None = None
+
+    def ask(self, reason: str) -> None:
+        """End soon; the first reason given is kept."""
+        self.reason = self.reason or reason
 
 
 def run(
     source: Source,
-    classifier: ImageClassifier,
+    classifier: Classifier,
     sinks: Sequence[Sink],
-    *,
-    batch: int = 1,
-    max_frames: int | None = None,
-    every: int = 1,
-    on_frame: Callable[[Frame, Prediction], None] | None = None,
+    options: LoopOptions | None = None,
+    stop: Stop | None = None,
 ) -> Summary:
     """Classify a source's frames and hand each result to every sink, in order.
 
     Args:
         source: read until its end and closed.
-        classifier: stays open.
-        sinks: closed at the end, whatever happens.
-        batch: frames per call of the classifier; 1 for live sources, where a batch is waiting time.
-        max_frames: stop after so many results.
-        every: classify frames 0, ``every``, 2 ``every``, ... of each source.
-        on_frame: called after the sinks have taken a result.
-
-    Returns:
-        The summary. Ctrl-C ends the run early and is told there, not raised.
+        classifier: stays open; takes over labels that change meanwhile.
+        sinks: called from this thread, and closed at the end, whatever happens.
+        options: batch, limits, smoothing.
+        stop: ends the run within a second, and is told in the summary, as Ctrl-C is.
 
     Raises:
-        ValueError: ``batch``, ``every`` or ``max_frames`` below 1.
         RmatkError: what the source, the classifier or a sink raises; the sinks are closed before.
     """
-    if batch < 1 or every < 1 or (max_frames is not None and max_frames < 1):
-        raise ValueError(f"batch {batch}, every {every} and max_frames {max_frames} must be at least 1")
-    tally = _Tally()
-    interrupted = False
-    start = time.perf_counter()
+    options, stop = options or LoopOptions(), stop or Stop()
+    tally = Tally()
     with ExitStack() as stack:
         for sink in sinks:
             stack.callback(sink.close)
-        stack.callback(source.close)
+        stages = _start(source, classifier, options, tally)
+        stack.callback(_end, stages, source)
         try:
-            for frames in _batches(source, batch, every, max_frames, tally):
-                with tally.timing("classify", len(frames)):
-                    predictions = classifier.classify([frame.image for frame in frames])
-                for frame, prediction in zip(frames, predictions, strict=True):
-                    with tally.timing("write"):
-                        for sink in sinks:
-                            sink.write(frame, prediction)
-                    tally.count(prediction)
-                    if on_frame is not None:
-                        on_frame(frame, prediction)
+            _deliver(stages[-1], sinks, options, stop, tally, live=source.info.live)
         except KeyboardInterrupt:
-            interrupted = True
-    return tally.summary(source.skipped, time.perf_counter() - start, interrupted)
+            stop.ask("interrupted")
+    dropped = source.dropped + options.size(source.info) * stages[-2].dropped
+    return tally.summary(skipped=source.skipped, dropped=dropped, ended=stop.reason)
 
 
-@dataclass
-class _Tally:
-    """Counts and timings while the loop runs."""
-
-    frames: int = 0
-    rejected: int = 0
-    labels: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, deque[float]] = field(
-        default_factory=lambda: {name: deque(maxlen=_KEPT) for name in ("read", "classify", "write")}
-    )
-
-    @contextmanager
-    def timing(self, stage: str, frames: int = 1) -> Iterator[None]:
-        """Note the time of the block, shared evenly among ``frames``."""
-        start = time.perf_counter()
-        yield
-        self.seconds[stage].extend([(time.perf_counter() - start) / frames] * frames)
-
-    def count(self, prediction: Prediction) -> None:
-        """Note one result."""
-        self.frames += 1
-        if prediction.label is None:
-            self.rejected += 1
-        else:
-            self.labels[prediction.label] += 1
-
-    def summary(self, skipped: int, seconds: float, interrupted: bool) -> Summary:
-        """The frozen result."""
-        stages = {
-            name: StageTime(*(round(1e3 * float(q), 3) for q in np.percentile(values, (50, 90))))
-            for name, values in self.seconds.items()
-            if values
-        }
-        labels = dict(self.labels.most_common())
-        return Summary(self.frames, skipped, round(seconds, 3), stages, labels, self.rejected, interrupted)
+_Results = list[tuple[Frame, Prediction]]
 
 
-def _batches(
-    source: Source, size: int, every: int, limit: int | None, tally: _Tally
-) -> Iterator[list[Frame]]:
-    """Gather every ``every``-th frame into lists of ``size``; the last may be shorter."""
+def _start(
+    source: Source, classifier: Classifier, options: LoopOptions, tally: Tally
+) -> tuple[Ahead[Any], ...]:
+    """Set the threads to work; the last stage gives lists of results."""
+    live, times = source.info.live, tally.stages
+    batches: Iterable[list[Frame]] = _read(source, options, times["read"])
+    # A live source has a thread of its own, and is asked for a frame only when one is wanted
+    reading = () if live else (Ahead(batches, "read"),)
+    prepared = Ahead(_prepare(*(reading or (batches,)), classifier, times["prepare"]), "prepare", newest=live)
+    smoother = None if options.smooth is None else Smoother(options.smooth)
+    results = Ahead(_infer(prepared, classifier, smoother, times["infer"]), "infer")
+    return *reading, prepared, results
+
+
+def _end(stages: Sequence[Ahead[Any]], source: Source) -> None:
+    """End the threads, also while a camera keeps one waiting, and close the source."""
+    for stage in stages:
+        stage.close()
+    if source.info.live:
+        source.close()
+    deadline = time.monotonic() + _GRACE
+    if all([stage.join(max(0.0, deadline - time.monotonic())) for stage in stages]):
+        source.close()  # never under a thread that reads from it
+
+
+def _read(source: Source, options: LoopOptions, times: Times) -> Iterator[list[Frame]]:
+    """Gather every ``every``-th frame into batches; the last may be smaller."""
+    # Of a live source frames may yet be dropped, so only the results can be counted
+    limit = None if source.info.live else options.max_frames
+    size = options.size(source.info)
     frames: list[Frame] = []
     taken = 0
     iterator = iter(source)
     while limit is None or taken < limit:
         try:
-            with tally.timing("read"):
-                frame = next((frame for frame in iterator if frame.index % every == 0), None)
-        except SourceError:
+            with times.of(1):
+                frame = next((frame for frame in iterator if frame.index % options.every == 0), None)
+        except RmatkError:
             if frames:  # what was read before the damage still counts
                 yield frames
             raise
@@ -168,3 +163,63 @@ def _batches(
             frames = []
     if frames:
         yield frames
+
+
+def _prepare(
+    batches: Iterable[list[Frame]], classifier: Classifier, times: Times
+) -> Iterator[tuple[list[Frame], Float32]]:
+    """Each batch with its tensors (N, 3, H, W)."""
+    for frames in batches:
+        with times.of(len(frames)):
+            tensors = classifier.prepare([frame.image for frame in frames])
+        yield frames, tensors
+
+
+def _infer(
+    prepared: Iterable[tuple[list[Frame], Float32]],
+    classifier: Classifier,
+    smoother: Smoother | None,
+    times: Times,
+) -> Iterator[_Results]:
+    """Each batch with its predictions, by the labels of the moment."""
+    for frames, tensors in prepared:
+        with times.of(len(frames)):
+            classifier.refresh()
+            answers = classifier.answers
+            rows: Iterable[Float32] = answers.probabilities(classifier.backend.embed(tensors))
+            if smoother is not None:
+                names = answers.classes.names
+                rows = [smoother.smooth(frame, row, names) for frame, row in zip(frames, rows, strict=True)]
+            predictions = [answers.predict(row) for row in rows]
+        yield list(zip(frames, predictions, strict=True))
+
+
+def _deliver(
+    results: Ahead[_Results],
+    sinks: Sequence[Sink],
+    options: LoopOptions,
+    stop: Stop,
+    tally: Tally,
+    *,
+    live: bool,
+) -> None:
+    """Hand results to the sinks until the source ends, a limit is reached, or an end is asked for."""
+    end = math.inf if options.duration is None else time.monotonic() + options.duration
+    batches = iter(results)
+    while stop.reason is None and (now := time.monotonic()) < end:
+        if not results.wait(min(IDLE, end - now)):
+            for sink in sinks:
+                sink.idle()
+            continue
+        batch = next(batches, None)
+        if batch is None:
+            return
+        for frame, prediction in batch:
+            if live:  # a file is read ahead, and its records are the same from run to run
+                prediction = replace(prediction, latency=time.monotonic() - frame.captured)
+            with tally.stages["write"].of(1):
+                for sink in sinks:
+                    sink.write(frame, prediction)
+            tally.count(prediction)
+            if tally.frames == options.max_frames or stop.reason is not None:
+                return

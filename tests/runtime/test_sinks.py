@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def file_size_limit(size: int) -> Iterator[None]:
 def test_jsonl_lines_are_there_before_close(tmp_path: Path) -> None:
     path = tmp_path / "new" / "out.jsonl"
     with JsonlSink(path) as sink:
-        sink.write(make_frame(0), SURE)
+        sink.write(make_frame(0), replace(SURE, latency=0.0123456))
         sink.write(make_frame(1), UNSURE)
         text = path.read_text()
     first, second = map(json.loads, text.splitlines())
@@ -58,12 +59,14 @@ def test_jsonl_lines_are_there_before_close(tmp_path: Path) -> None:
         "source": "a/clip.mp4",
         "label": "glass",
         "rejected": False,
+        "latency_ms": 12.346,
         "top": [
             {"label": "glass", "probability": 0.75},
             {"label": "métal, “tin”", "probability": 0.2},
         ],
     }
     assert (second["time"], second["label"], second["rejected"]) == (0.1, None, True)
+    assert second["latency_ms"] is None
 
 
 def test_csv_has_a_heading_and_quotes_labels(tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_csv_has_a_heading_and_quotes_labels(tmp_path: Path) -> None:
     with path.open(newline="") as file:
         first, second = csv.DictReader(file)
     assert list(first) == [
-        *("frame", "time", "source", "label", "rejected"),
+        *("frame", "time", "source", "label", "rejected", "latency_ms"),
         *("label_1", "probability_1", "label_2", "probability_2"),
     ]
     assert first["label_2"] == "métal, “tin”" and float(first["probability_1"]) == 0.75

@@ -6,9 +6,8 @@ import typer
 
 from rmatk.cli import app, console
 from rmatk.cli.infer import options as opt
-from rmatk.cli.infer.outputs import open_sinks
-from rmatk.cli.infer.progress import progress
-from rmatk.cli.infer.signals import one_interrupt
+from rmatk.cli.infer.outputs import Outputs
+from rmatk.cli.infer.signals import EXIT_CODES, signals_ask
 from rmatk.cli.infer.summary import headline, print_summary, record
 
 
@@ -23,8 +22,10 @@ def infer(
     images: opt.Images = None,
     top_k: opt.TopK = 3,
     threshold: opt.Threshold = None,
+    smooth: opt.Smooth = None,
     every: opt.Every = 1,
     max_frames: opt.MaxFrames = None,
+    duration: opt.Duration = None,
     batch: opt.Batch = None,
     backend: opt.Backend = "auto",
     precision: opt.Precision = None,
@@ -35,16 +36,17 @@ def infer(
     uris = [*(inputs or ()), *([camera] if camera else ())]
     if not uris:
         raise typer.BadParameter("give images, folders or videos to look at, or --camera URI")
-    if as_json and jsonl == "-":
-        raise typer.BadParameter("--json and --jsonl - both write to standard output; choose one")
+    outputs = Outputs(jsonl=jsonl, csv=csv, video=video, images=images, as_json=as_json)
 
     from rmatk_runtime.classifier import Classifier
-    from rmatk_runtime.loop import run
+    from rmatk_runtime.loop import LoopOptions, Stop, run
     from rmatk_runtime.sources import open_source
 
-    asked = {"jsonl": jsonl, "csv": csv, "video": video, "images": images}
-    outputs = {kind: str(path) for kind, path in asked.items() if path is not None}
-    lines = jsonl == "-" or not (outputs or as_json)  # standard output carries a line per frame
+    try:
+        options = LoopOptions(batch, every, max_frames, duration, smooth)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    stop = Stop()
     engine = Classifier.open(
         bundle,
         backend=backend,
@@ -53,19 +55,15 @@ def infer(
         top_k=top_k,
         threshold=threshold,
     )
-    with one_interrupt(), engine as classifier, open_source(*uris) as source:
+    with engine as classifier, open_source(*uris) as source, signals_ask(stop):
         # Outputs are opened last: a mistyped bundle or input must not empty yesterday's results
-        sinks = open_sinks(outputs, source.info, lines=lines)
-        size = batch or (1 if source.info.live else opt.FILE_BATCH)
-        with progress(source.info, every, max_frames, quiet=as_json or lines) as on_frame:
-            summary = run(
-                source, classifier, sinks, batch=size, every=every, max_frames=max_frames, on_frame=on_frame
-            )
+        summary = run(source, classifier, outputs.open(source.info, options), options, stop)
+    name = classifier.backend.name
     if as_json:
-        console.print_json(record(summary, bundle, classifier.backend.name, outputs))
+        console.print_json(record(summary, bundle, name, outputs.files))
     elif jsonl == "-":
-        typer.echo(headline(summary, classifier.backend.name), err=True)
+        typer.echo(headline(summary, name), err=True)
     else:
-        print_summary(summary, bundle, classifier.backend.name, uris, outputs)
-    if summary.interrupted:
-        raise typer.Exit(130)
+        print_summary(summary, bundle, name, uris, outputs.files)
+    if summary.ended in EXIT_CODES:
+        raise typer.Exit(EXIT_CODES[summary.ended])

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-FILE_BATCH = 8
-
 Bundle = Annotated[Path, typer.Argument(help="A bundle written by rmatk export.", show_default=False)]
 
 # Where frames come from
@@ -28,10 +26,13 @@ Threshold = Annotated[
     float | None, typer.Option(min=0, max=1, help="Reject below this probability; the bundle's own if unset.")
 ]
 Every = Annotated[int, typer.Option(min=1, help="Classify every N-th frame.")]
-MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many results.")]
-Batch = Annotated[
-    int | None, typer.Option(min=1, help=f"Frames at once; if unset {FILE_BATCH} for files, 1 live.")
+Smooth = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Average over time; half-life. Begins anew with each scene."),
 ]
+MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many results.")]
+Duration = Annotated[float | None, typer.Option(metavar="SECONDS", help="Stop after so long.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Frames at once; if unset 8 for files, 1 live.")]
 
 # What runs the model
 Backend = Annotated[str, typer.Option(help="The engine: auto, tensorrt, ort-tensorrt, cuda, cpu.")]

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rmatk.cli import console
+from rmatk_runtime.sinks import Sink
 
 if TYPE_CHECKING:
     from rmatk_runtime.frames import Frame, Prediction
     from rmatk_runtime.sources import SourceInfo
 
 
-@contextmanager
-def progress(
-    info: SourceInfo, every: int, max_frames: int | None, *, quiet: bool
-) -> Iterator[Callable[[Frame, Prediction], None]]:
-    """A progress bar; yields what the loop calls after each result."""
-    total = None if info.frames is None else -(-info.frames // every)
-    if max_frames is not None:
-        total = max_frames if total is None else min(total, max_frames)
-    with console.progress_bar(quiet=quiet) as bar:
-        task = bar.add_task("infer", total=total, note="")
+class ProgressSink(Sink):
+    """A progress bar on the error stream, where that is a terminal."""
 
-        def advance(frame: Frame, prediction: Prediction) -> None:
-            bar.update(task, advance=1, note=prediction.label or "unsure")
+    def __init__(self, info: SourceInfo, every: int, max_frames: int | None) -> None:
+        total = None if info.frames is None else -(-info.frames // every)
+        if max_frames is not None:
+            total = max_frames if total is None else min(total, max_frames)
+        self._bar = console.progress_bar()
+        self._task = self._bar.add_task("infer", total=total, note="")
+        self._bar.start()
 
-        yield advance
+    def write(self, frame: Frame, prediction: Prediction) -> None:
+        """Move on by one."""
+        self._bar.update(self._task, advance=1, note=prediction.label or "unsure")
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.stop()

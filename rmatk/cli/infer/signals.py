@@ -1,29 +1,34 @@
-"""Ctrl-C during a run."""
+"""Ctrl-C and SIGTERM during a run."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rmatk_runtime.loop import Stop
+
+REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+EXIT_CODES = {reason: 128 + number for number, reason in REASONS.items()}
 
 
 @contextmanager
-def one_interrupt() -> Iterator[None]:
-    """Let the first Ctrl-C end the run, and no second one cut short the closing of its files.
+def signals_ask(stop: Stop) -> Iterator[None]:
+    """Have signals ask the loop to end, rather than strike wherever it stands.
 
-    Two in a row are common: ``timeout`` and other wrappers signal the process and then its group.
+    However many come, files are finished: two in a row are common, since ``timeout`` and other wrappers
+    signal the process and then its group. A signal that is ignored, as behind a script's ``&``, stays so.
     """
-    import signal
 
-    def interrupt(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
+    def ask(number: int, frame: object) -> None:
+        stop.ask(REASONS[signal.Signals(number)])
 
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is not signal.default_int_handler:  # ignored in the background, or someone else's
-        yield
-        return
-    signal.signal(signal.SIGINT, interrupt)
+    heard = [number for number in REASONS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, ask) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

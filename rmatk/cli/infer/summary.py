@@ -10,7 +10,7 @@ import typer
 from rmatk.cli import console
 
 if TYPE_CHECKING:
-    from rmatk_runtime.loop import Summary
+    from rmatk_runtime.summary import Summary
 
 
 def record(summary: Summary, bundle: Path, engine: str, outputs: dict[str, str]) -> dict[str, Any]:
@@ -40,6 +40,10 @@ def print_summary(
     typer.echo(headline(summary, engine))
     if rows:
         console.print_table("labels seen", ("label", "frames", "share"), rows)
+    if summary.latency is not None:
+        typer.echo(
+            "from capture to result: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms".format(**vars(summary.latency))
+        )
     for kind, path in outputs.items():
         typer.echo(f"{kind}: {path}")
     if outputs:
@@ -56,7 +60,9 @@ def headline(summary: Summary, engine: str) -> str:
     text = f"{summary.frames} frames in {summary.seconds:.1f} s ({_rate(summary):.1f} per second) on {engine}"
     if summary.skipped:
         text += f"; {summary.skipped} unreadable, skipped"
-    return text + ("; interrupted" if summary.interrupted else "")
+    if summary.dropped:
+        text += f"; {summary.dropped} dropped for newer ones"
+    return text + (f"; {summary.ended}" if summary.ended else "")
 
 
 def _rate(summary: Summary) -> float:

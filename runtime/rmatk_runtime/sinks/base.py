@@ -15,6 +15,9 @@ class Sink(ABC):
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Take one result. Raises SinkError where it cannot be written."""
 
+    def idle(self) -> None:  # noqa: B027 - most sinks have nothing to look after
+        """Called about ten times a second while no result comes: a lost camera must not freeze a window."""
+
     def close(self) -> None:  # noqa: B027 - some sinks hold nothing
         """Finish and release; calling it twice does no harm."""
 

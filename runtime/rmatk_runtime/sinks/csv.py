@@ -13,7 +13,10 @@ from rmatk_runtime.sinks.lines import LineFile
 
 
 class CsvSink(Sink):
-    """Columns ``frame,time,source,label,rejected,label_1,probability_1,...``; no ``label`` when rejected."""
+    """Columns ``frame,time,source,label,rejected,latency_ms,label_1,probability_1,...``.
+
+    ``label`` is empty when rejected, ``latency_ms`` where the source is not live.
+    """
 
     def __init__(self, target: str | Path) -> None:
         self._lines = LineFile(target)

@@ -22,7 +22,7 @@ class ChainSource(Source):
             size=None,
             rate=rates.pop() if len(rates) == 1 else None,
             frames=sum(counts) if len(counts) == len(infos) else None,
-            live=any(info.live for info in infos),
+            live=all(info.live for info in infos),  # of a file beside a camera nothing may be lost
         )
 
     def __iter__(self) -> Iterator[Frame]:
