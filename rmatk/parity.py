@@ -92,7 +92,7 @@ def check_against_run(
         compare(stage, reference, candidate, tolerance=bundle.manifest.tolerances[precision])
         for (stage, precision), candidate in zip(stages, candidates, strict=True)
     ]
-    return [preprocessing, _check_classes(bundle, classes, model, config.templates), *results]
+    return [preprocessing, _check_classes(bundle, classes, model), *results]
 
 
 def _check_preprocessing(bundle: Bundle, backbone: Backbone, images: int) -> StageResult:
@@ -106,13 +106,20 @@ def _check_preprocessing(bundle: Bundle, backbone: Backbone, images: int) -> Sta
     return StageResult(stage="preprocessing", images=images, passed=not wrong, reason=reason, tolerance=None)
 
 
-def _check_classes(
-    bundle: Bundle, classes: ClassMatrix, model: AdaptedClip, templates: tuple[str, ...]
-) -> StageResult:
-    """The bundle's class matrix against the adapted text tower in PyTorch."""
+def _check_classes(bundle: Bundle, classes: ClassMatrix, model: AdaptedClip) -> StageResult:
+    """The bundle's class matrix against PyTorch's adapted text tower, on the prompts it was made from."""
+    labels = bundle.manifest.labels
+    own = [name for name in classes.names if name not in labels.prompts]
+    rows = (
+        dict(zip(own, model.class_embeddings(own, labels.templates).cpu().numpy(), strict=True))
+        if own
+        else {}
+    )
+    for name, prompts in labels.prompts.items():
+        rows[name] = model.class_embeddings([name], prompts).cpu().numpy()[0]
     return compare_embeddings(
         "class matrix",
-        model.class_embeddings(classes.names, templates).cpu().numpy(),
+        np.stack([rows[name] for name in classes.names]),
         classes.embeddings,
         classes=classes,
         decision=bundle.manifest.decision,

@@ -34,6 +34,7 @@ def _show_bundle(path: Path, as_json: bool) -> None:
         return
     spec, decision, golden = manifest.preprocess, manifest.decision, manifest.golden
     threshold = decision.reject_threshold
+    doubt = "; fitted before the labels were changed, may not suit" if decision.labels_changed else ""
     rows = [
         ("model", f"{manifest.model.name} ({manifest.model.pretrained or 'own weights'})"),
         ("backbone digest", manifest.model.backbone_digest[:16]),
@@ -46,7 +47,7 @@ def _show_bundle(path: Path, as_json: bool) -> None:
         ("text encoder", f"{manifest.text.file}, {manifest.text.context_length} tokens"),
         ("input", f"{spec.width}x{spec.height}, {spec.resize_mode}, {spec.interpolation}"),
         ("logit scale", f"{decision.logit_scale:.4g}, temperature {decision.temperature:.4g}"),
-        ("reject below", "never" if threshold is None else f"{threshold:.3f}"),
+        ("reject below", ("never" if threshold is None else f"{threshold:.3f}") + doubt),
         ("golden set", "none" if golden is None else f"{golden.images} pictures ({golden.source})"),
         ("run digest", manifest.provenance.run_digest[:16]),
         ("created", manifest.provenance.created),

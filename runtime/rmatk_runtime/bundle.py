@@ -28,10 +28,16 @@ class Bundle:
         Raises:
             BundleError: not a bundle, half-written, truncated, altered, or of another version.
         """
-        bundle = cls(path, read_manifest(path))
-        for name in dict.fromkeys((*bundle.manifest.files, *_named_files(bundle.manifest))):
-            bundle.verify(name)
-        return bundle
+        while True:
+            bundle = cls(path, read_manifest(path))
+            try:
+                for name in dict.fromkeys((*bundle.manifest.files, *_named_files(bundle.manifest))):
+                    bundle.verify(name)
+            except BundleError:
+                if read_manifest(path) == bundle.manifest:
+                    raise
+                continue  # its labels were changed meanwhile: the files of the new manifest are there
+            return bundle
 
     def verify(self, name: str) -> None:
         """Compare a file with its entry in the manifest.

@@ -6,6 +6,7 @@
       RunError                      a training run that cannot be read or does not fit its backbone
       BackboneError                 an unknown, unsupported or unreachable CLIP model
       BundleError                   a bundle that is incomplete, altered or of another format
+      LabelError                    labels that cannot be changed as asked
       ExportError                   a graph or bundle that could not be made
       BackendError                  an inference engine that cannot run a bundle here
       SourceError                   a camera, stream, video or image that cannot be read
@@ -59,6 +60,10 @@ class BackboneError(RmatkError):
 
 class BundleError(RmatkError):
     """A bundle that is incomplete, altered or of another format."""
+
+
+class LabelError(RmatkError):
+    """Labels that cannot be changed as asked: a name that is empty, taken or unknown, a bad prompt."""
 
 
 class ExportError(RmatkError):

@@ -6,6 +6,7 @@ the old file or the new one, never half of one.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import secrets
@@ -90,6 +91,25 @@ def replacing_folder(path: Path, *, marker: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against all others, processes and threads, that change it under this lock.
+
+    It ends with the process, so that none is left behind by a crash. Readers do not need it.
+
+    Raises:
+        StorageError: no such folder, or a file system without locks.
+    """
+    with naming_storage_errors(folder):
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with naming_storage_errors(folder):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_replaceable(path: Path, *, marker: str) -> None:

@@ -6,6 +6,7 @@ they stand at (``$.graphs[0].file``), so that a bundle of another version never 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -63,21 +64,33 @@ class TextEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The class matrix' file and the prompt templates its rows were embedded with."""
+    """The class matrix' file and what its rows were embedded from.
+
+    ``templates``: prompts with ``{}`` where the class name goes; a row is the mean over them. ``prompts``:
+    the whole texts of those labels that were given prompts of their own, or renamed since.
+    """
 
     file: str
     templates: tuple[str, ...]
+    prompts: dict[str, tuple[str, ...]] = {}
+
+    def made_from(self, name: str) -> tuple[str, ...]:
+        """The texts that the row of ``name`` was embedded from."""
+        return self.prompts.get(name) or fill_in(self.templates, name)
 
 
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """From cosines to an answer: softmax(``logit_scale`` / ``temperature`` * cosine), then the threshold.
 
     ``reject_threshold``: least probability of the best label that counts as an answer; None never rejects.
+    ``labels_changed``: other labels have come or gone since temperature and threshold were fitted, so they
+    may no longer suit.
     """
 
     logit_scale: float
     temperature: float = 1.0
     reject_threshold: float | None = None
+    labels_changed: bool = False
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -125,6 +138,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tolerances: dict[Precision, Tolerance]
     provenance: Provenance
     files: dict[str, FileEntry]
+
+
+def fill_in(templates: Sequence[str], name: str) -> tuple[str, ...]:
+    """The prompts of a class: each template with its name in the place of ``{}``."""
+    return tuple(template.replace("{}", name) for template in templates)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

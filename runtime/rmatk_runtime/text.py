@@ -13,6 +13,7 @@ from rmatk_runtime.backends.onnx_runtime import create_session, run_session
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.cleaning import clean
 from rmatk_runtime.errors import BundleError, MissingExtraError
+from rmatk_runtime.manifest import fill_in
 from rmatk_runtime.preprocess import Float32
 
 _PROMPTS_AT_ONCE = 64
@@ -31,8 +32,7 @@ def tokenise(bundle: Bundle, prompts: Sequence[str]) -> tuple[Int64, int]:
     """
     text = bundle.manifest.text
     path = bundle.file(text.tokenizer)
-    tokenizer = _load_tokenizer(path)
-    encodings = tokenizer.encode_batch([clean(prompt, text.cleaning) for prompt in prompts])
+    encodings = _encode(bundle, prompts)
     lengths = {len(encoding.ids) for encoding in encodings}
     if lengths - {text.context_length}:
         raise BundleError(
@@ -43,6 +43,12 @@ def tokenise(bundle: Bundle, prompts: Sequence[str]) -> tuple[Int64, int]:
     ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
     used = max((sum(encoding.attention_mask) for encoding in encodings), default=0)
     return ids.reshape(-1, text.context_length), used
+
+
+def cut_prompts(bundle: Bundle, prompts: Sequence[str]) -> list[str]:
+    """Those of the prompts that are longer than the text encoder reads. Raises MissingExtraError."""
+    encodings = _encode(bundle, prompts)
+    return [prompt for prompt, encoding in zip(prompts, encodings, strict=True) if encoding.overflowing]
 
 
 def encode_prompts(bundle: Bundle, prompts: Sequence[str]) -> Float32:
@@ -76,9 +82,29 @@ def class_embeddings(bundle: Bundle, names: Sequence[str], templates: Sequence[s
         MissingExtraError, BundleError, BackendError: see :func:`encode_prompts`.
     """
     templates = bundle.manifest.labels.templates if templates is None else templates
-    prompts = [template.replace("{}", name) for name in names for template in templates]
-    means = encode_prompts(bundle, prompts).reshape(len(names), len(templates), -1).mean(axis=1)
+    return mean_embeddings(bundle, [fill_in(templates, name) for name in names])
+
+
+def mean_embeddings(bundle: Bundle, groups: Sequence[Sequence[str]]) -> Float32:
+    """G groups of prompts, none empty -> (G, D) float32, unit length: the mean over each group's prompts.
+
+    Raises:
+        MissingExtraError, BundleError, BackendError: see :func:`encode_prompts`.
+    """
+    if not groups:
+        return np.empty((0, bundle.manifest.model.embed_dim), np.float32)
+    embeddings = encode_prompts(bundle, [prompt for group in groups for prompt in group])
+    ends = np.cumsum([len(group) for group in groups])[:-1]
+    means = np.stack([part.mean(axis=0) for part in np.split(embeddings, ends)])
     return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
+
+
+def _encode(bundle: Bundle, prompts: Sequence[str]) -> list[Any]:
+    """The tokenizer's encodings of N prompts, cut and padded."""
+    text = bundle.manifest.text
+    tokenizer = _load_tokenizer(bundle.file(text.tokenizer))
+    encodings: list[Any] = tokenizer.encode_batch([clean(prompt, text.cleaning) for prompt in prompts])
+    return encodings
 
 
 def _load_tokenizer(path: Path) -> Any:

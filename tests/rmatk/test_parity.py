@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from rmatk.parity import check_against_run
 from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import RunError
+from rmatk_runtime.label_editor import add_label, rename_label
 from rmatk_runtime.parity import Engine, open_engines
 from rmatk_runtime.preprocess import Float32
 
@@ -55,6 +57,18 @@ def test_another_preprocessing_is_named_before_anything_is_computed_from_it(
         changed = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, preprocess=spec))
         (stage,) = check_against_run(changed, [], tiny_run, tiny, photos)
         assert not stage and stage.stage == "preprocessing" and next(iter(change)) in (stage.reason or "")
+
+
+def test_labels_changed_on_the_device_are_compared_on_their_own_prompts(
+    tiny_bundle: Path, tiny_run, tiny, tmp_path: Path
+):
+    path = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    add_label(path, "blue stripe", ["a red {}."])
+    rename_label(path, "blue dot", "cherry")
+    photos = read_folder(Path(tiny_run.record.data))
+    stages = check_against_run(Bundle.open(path), [], tiny_run, tiny, photos)
+    assert all(stages) and stages[1].stage == "class matrix" and stages[1].images == 4
+    assert stages[1].max_embedding_difference < 1e-5 and stages[2].accuracy is None
 
 
 def test_a_wrong_engine_fails_at_its_own_stage(tiny_bundle: Path, tiny_run, tiny):

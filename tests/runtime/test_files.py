@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
 
 from rmatk_runtime.errors import BundleError, StorageError
-from rmatk_runtime.files import inside, replacing_folder, sha256_file, write_atomic
+from rmatk_runtime.files import inside, locked, replacing_folder, sha256_file, write_atomic
 
 
 def names(folder: Path) -> set[str]:
@@ -85,3 +86,21 @@ def test_digest(tmp_path: Path):
     data = bytes(range(256)) * 9000
     (tmp_path / "file").write_bytes(data)
     assert sha256_file(tmp_path / "file") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_locked_folder_is_held_against_other_threads(tmp_path: Path):
+    order = []
+
+    def second() -> None:
+        with locked(tmp_path):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with locked(tmp_path):
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"] and not names(tmp_path)
+    with pytest.raises(StorageError, match="No such file"), locked(tmp_path / "absent"):
+        pass

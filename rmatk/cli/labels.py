@@ -1,0 +1,122 @@
+"""``rmatk labels``: what a bundle can recognise, changed where it lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rmatk.cli import app, console
+
+if TYPE_CHECKING:
+    from rmatk_runtime.label_editor import Edited
+
+_Name = Annotated[str, typer.Argument(help="The class name, in words.", show_default=False)]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+commands = typer.Typer(
+    help="See and change a bundle's labels, here on the device: no torch, no new engine.",
+    rich_markup_mode=None,
+)
+app.add_typer(commands, name="labels")
+
+
+@commands.callback(invoke_without_command=True)
+def _labels(
+    context: typer.Context,
+    bundle: Annotated[Path, typer.Argument(help="A bundle written by rmatk export.", show_default=False)],
+) -> None:
+    context.obj = bundle
+    if context.invoked_subcommand is None:
+        show(context)
+
+
+@commands.command("list")
+def show(context: typer.Context, as_json: _Json = False) -> None:
+    """Show the labels and the prompts they were made from."""
+    from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.label_editor import Edited, list_labels
+
+    bundle = Bundle.open(context.obj)
+    labels = list_labels(bundle.manifest, bundle.classes().names)
+    _print(context.obj, Edited(labels), as_json, after=f"rmatk infer {context.obj} --camera 0")
+
+
+@commands.command()
+def add(
+    context: typer.Context,
+    name: _Name,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help='"a photo of a {}."; several are averaged; the bundle\'s own if unset.'),
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Add a class."""
+    from rmatk_runtime.label_editor import add_label
+
+    _print(context.obj, add_label(context.obj, name, prompt or ()), as_json)
+
+
+@commands.command()
+def remove(context: typer.Context, name: _Name, as_json: _Json = False) -> None:
+    """Take a class out."""
+    from rmatk_runtime.label_editor import remove_label
+
+    _print(context.obj, remove_label(context.obj, name), as_json)
+
+
+@commands.command()
+def rename(
+    context: typer.Context,
+    old: Annotated[str, typer.Argument(help="The name it has.", show_default=False)],
+    new: Annotated[str, typer.Argument(help="The name it gets.", show_default=False)],
+    as_json: _Json = False,
+) -> None:
+    """Call a class something else; what it recognises stays the same."""
+    from rmatk_runtime.label_editor import rename_label
+
+    _print(context.obj, rename_label(context.obj, old, new), as_json)
+
+
+@commands.command("set")
+def replace(
+    context: typer.Context,
+    file: Annotated[
+        typer.FileText,
+        typer.Argument(help="One class per line, then tabs and prompts if wanted; - is standard input."),
+    ],
+    as_json: _Json = False,
+) -> None:
+    """Replace all classes by those in a file."""
+    from rmatk_runtime.label_editor import set_labels
+
+    rows = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
+    wanted = [(name, [text for text in templates if text]) for name, *templates in rows]
+    _print(context.obj, set_labels(context.obj, wanted), as_json)
+
+
+def _print(bundle: Path, edited: Edited, as_json: bool, after: str | None = None) -> None:
+    """The labels as they are now, what to know about them, and the next command."""
+    from rmatk_runtime.bundle import read_manifest
+
+    decision = read_manifest(bundle).decision
+    if as_json:
+        console.print_json({"bundle": str(bundle), **_record(edited), "decision": decision})
+        return
+    rows = [(label.name, " | ".join(label.prompts)) for label in edited.labels]
+    console.print_table(f"{len(rows)} labels of {bundle}", ("label", "made from"), rows, text=True)
+    for warning in edited.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if decision.labels_changed:
+        threshold = decision.reject_threshold
+        fitted = "temperature was" if threshold is None else f"reject threshold ({threshold:.3f}) was"
+        typer.echo(f"note: the {fitted} fitted before the labels were changed, and may not suit", err=True)
+    console.print_next(after or f"rmatk parity {bundle}")
+
+
+def _record(edited: Edited) -> dict[str, object]:
+    import msgspec
+
+    return dict(msgspec.to_builtins(edited))
