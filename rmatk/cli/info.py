@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rmatk.cli import app
+
+if TYPE_CHECKING:
+    from rmatk_runtime.engines.store import Found
 
 
 @app.command()
@@ -25,12 +28,16 @@ def info(
 def _show_bundle(path: Path, as_json: bool) -> None:
     from rmatk.cli.console import print_json, print_next, print_table
     from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.engines.store import survey
 
     bundle = Bundle.open(path)
     manifest = bundle.manifest
     names = bundle.classes().names
+    engines = survey(bundle)
     if as_json:
-        print_json({"kind": "bundle", "classes": names, "manifest": manifest})
+        print_json(
+            {"kind": "bundle", "classes": names, "manifest": manifest, "engines": _engine_records(engines)}
+        )
         return
     spec, decision, golden = manifest.preprocess, manifest.decision, manifest.golden
     threshold = decision.reject_threshold
@@ -44,6 +51,7 @@ def _show_bundle(path: Path, as_json: bool) -> None:
             "image graphs",
             ", ".join(f"{graph.precision} on {graph.input} ({graph.file})" for graph in manifest.graphs),
         ),
+        *(("engine", _describe(found)) for found in engines),
         ("text encoder", f"{manifest.text.file}, {manifest.text.context_length} tokens"),
         ("input", f"{spec.width}x{spec.height}, {spec.resize_mode}, {spec.interpolation}"),
         ("logit scale", f"{decision.logit_scale:.4g}, temperature {decision.temperature:.4g}"),
@@ -55,6 +63,31 @@ def _show_bundle(path: Path, as_json: bool) -> None:
     ]
     print_table(str(path), ("bundle", ""), rows, text=True)
     print_next(f"rmatk infer {path} --camera 0")
+
+
+def _engine_records(engines: list[Found]) -> list[dict[str, Any]]:
+    return [
+        {
+            "file": str(found.path),
+            "usable": found.usable,
+            "reasons": found.reasons,
+            "sidecar": found.engine and found.engine.sidecar,
+        }
+        for found in engines
+    ]
+
+
+def _describe(found: Found) -> str:
+    """What an engine is for, whether it was checked, and whether it may be used here."""
+    from rmatk_runtime.engines.key import target
+
+    state = "usable here" if found.usable else f"not usable here: {'; '.join(found.reasons)}"
+    if found.engine is None:
+        return f"{found.path.name}; {state}"
+    key, sidecar = found.engine.key, found.engine.sidecar
+    parity = "parity ok" if sidecar.parity else "parity not checked"
+    kind = f"{key.precision} on {key.input}, batch {key.batch}, {sidecar.size / 1e6:.2f} MB, {parity}"
+    return f"{kind}, for {target(key)}; {state}"
 
 
 def _show_run(path: Path, as_json: bool) -> None:

@@ -97,7 +97,7 @@ def build_plan(
         StorageError: the timing cache cannot be written.
         KeyboardInterrupt: Ctrl-C.
     """
-    if refused := objections(trt, options):
+    if refused := objections(trt, options, gpu):
         raise BackendError("; ".join(refused))
     if gpu is None and trt.flavour == "tensorrt":
         raise BackendError(

@@ -101,6 +101,17 @@ class Here:
     tensorrt: dict[Flavour, str]
 
 
+def target(key: EngineKey) -> str:
+    """What an engine runs on, for people: ``TensorRT 10.3.0, Orin (compute capability 8.7)``."""
+    library = f"{TITLES[key.flavour]} {key.tensorrt}{' or newer' if key.version_compatible else ''}"
+    targets = ", ".join(key.compute_capabilities)
+    if key.hardware_compatibility == "ampere_plus":
+        return f"{library}, compute capability 8.0 and newer"
+    if key.flavour == "tensorrt_rtx" or key.hardware_compatibility == "same_compute_capability":
+        return f"{library}, compute capability {targets}"
+    return f"{library}, {key.gpu} (compute capability {targets})"
+
+
 def differences(key: EngineKey, here: Here) -> list[str]:
     """Why an engine does not fit this machine, each reason in words; empty where it fits."""
     reasons = [_version_reason(key, here), _gpu_reason(key, here)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from rmatk_runtime.engines.key import BatchProfile, HardwareLevel
 from rmatk_runtime.engines.tensorrt import TensorRt
+from rmatk_runtime.gpu import Gpu
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class BuildOptions:
     compute_capabilities: tuple[str, ...] = ()
 
 
-def objections(trt: TensorRt, options: BuildOptions) -> list[str]:
-    """What was asked for that ``trt`` cannot do, each named by its flag; empty where all can be done."""
-    found = _rtx_objections(trt, options) if trt.flavour == "tensorrt_rtx" else []
+def objections(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> list[str]:
+    """What was asked for that ``trt`` cannot do here, each named by its flag; empty where all can be done."""
+    found = _rtx_objections(trt, options, gpu) if trt.flavour == "tensorrt_rtx" else []
     if trt.flavour == "tensorrt" and options.compute_capabilities:
         found.append(
             "--compute-capability is for TensorRT for RTX; TensorRT builds for the GPU of this machine "
@@ -42,7 +43,7 @@ def objections(trt: TensorRt, options: BuildOptions) -> list[str]:
     return found
 
 
-def _rtx_objections(trt: TensorRt, options: BuildOptions) -> list[str]:
+def _rtx_objections(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> list[str]:
     """Its builder accepts these calls and ignores them, or fails for want of a library (seen in 1.7)."""
     found = []
     if options.timing_cache is not None:
@@ -54,6 +55,8 @@ def _rtx_objections(trt: TensorRt, options: BuildOptions) -> list[str]:
         )
     if options.version_compat:
         found.append("--version-compat: TensorRT for RTX lacks the lean runtime that such a plan contains")
+    if options.refit and gpu is None:
+        found.append("--refit: TensorRT for RTX builds such engines on a GPU only, and there is none here")
     for target in options.compute_capabilities:
         if compute_capability(trt, target) is None:
             found.append(f"--compute-capability {target}: {trt.title} cannot build for it")

@@ -17,6 +17,7 @@ import msgspec
 
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here, differences
+from rmatk_runtime.engines.machine import this_machine
 from rmatk_runtime.errors import BackendError
 from rmatk_runtime.files import sha256_file, write_atomic
 from rmatk_runtime.parity import StageResult
@@ -134,17 +135,24 @@ def delete_engine(engine: Engine) -> None:
     engine.path.unlink(missing_ok=True)
 
 
-def survey(bundle: Bundle, here: Here) -> list[Found]:
-    """Every plan in the bundle, by name, with all reasons against using it here."""
-    return [_examine(bundle, path, here) for path in sorted((bundle.path / FOLDER).glob("*.engine"))]
+def survey(bundle: Bundle, here: Here | None = None) -> list[Found]:
+    """Every plan in the bundle, by name, with all reasons against using it here.
+
+    Without ``here``, TensorRT is loaded and the GPU asked for only where there is a plan.
+    """
+    plans = sorted((bundle.path / FOLDER).glob("*.engine"))
+    here = here or (this_machine() if plans else None)
+    return [] if here is None else [_examine(bundle, path, here) for path in plans]
 
 
-def find_engine(bundle: Bundle, here: Here, *, precision: str | None = None, batch: int = 1) -> Engine:
+def find_engine(
+    bundle: Bundle, here: Here | None = None, *, precision: str | None = None, batch: int = 1
+) -> Engine:
     """The engine of a bundle that may be used here: of those that fit, the one built for the nearest batch.
 
     Args:
         bundle: a verified bundle.
-        here: this machine.
+        here: the machine, None for this one.
         precision: of the graph that takes images; None for the bundle's first.
         batch: the size wanted most; other sizes run too, filled up or split.
 

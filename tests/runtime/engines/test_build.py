@@ -107,18 +107,21 @@ def test_flags_by_name(bundle: Bundle, version: str):
         (RTX, {"hardware_compat": "ampere_plus"}, "--hardware-compat is for TensorRT;"),
         (RTX, {"version_compat": True}, "--version-compat"),
         (RTX, {"timing_cache": Path("cache")}, "--timing-cache"),
+        (RTX, {"refit": True}, "--refit"),
     ],
 )
 def test_what_a_version_cannot_do_is_refused_by_the_flag(bundle, version, options, refusal):
     trt, fake = load(version)
-    assert [refusal in text for text in objections(trt, BuildOptions(**options))] == [True]
+    gpu = None if version == RTX else ORIN
+    assert [refusal in text for text in objections(trt, BuildOptions(**options), gpu)] == [True]
     with pytest.raises(BackendError, match=refusal):
-        build(bundle, trt, **options)
+        build(bundle, trt, gpu=gpu, **options)
     assert not fake.calls and not left(bundle)
 
 
-def test_same_compute_capability_is_known_where_it_came(bundle: Bundle):
-    assert not objections(load("10.13.3")[0], BuildOptions(hardware_compat="same_compute_capability"))
+def test_same_compute_capability_is_known_where_it_came():
+    options = BuildOptions(hardware_compat="same_compute_capability")
+    assert not objections(load("10.13.3")[0], options, ORIN)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

@@ -1,0 +1,67 @@
+"""``rmatk export``: a run -> a bundle, whole and proven, or nothing; a bundle -> TensorRT engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from rmatk.cli import app
+from rmatk.cli.export import options as opt
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    source: opt.Source,
+    out: opt.Out = None,
+    data: opt.Data = None,
+    golden: opt.Golden = "32",
+    precision: opt.Precisions = None,
+    pixels: opt.Pixels = False,
+    trt: opt.Trt = False,
+    flavour: opt.FlavourName = "auto",
+    batch: opt.Batch = "1:1:8",
+    workspace: opt.Workspace = None,
+    timing_cache: opt.TimingCache = None,
+    refit: opt.Refit = False,
+    hardware_compat: opt.HardwareCompat = "none",
+    version_compat: opt.VersionCompat = False,
+    compute_capability: opt.ComputeCapability = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Fold a run's adapters into ONNX graphs, check parity, write a bundle; --trt builds its engines."""
+    from rmatk.cli.console import print_json
+    from rmatk.cli.export import engines, run
+    from rmatk_runtime.engines.options import BuildOptions
+
+    opt.check_together(context, source, trt=trt)
+    precisions, count = opt.parse_precisions(precision), opt.parse_golden(golden)
+    build = BuildOptions(
+        batch=opt.parse_batch(batch),
+        workspace=workspace,
+        timing_cache=timing_cache,
+        refit=refit,
+        hardware_compat=opt.parse_hardware(hardware_compat),
+        version_compat=version_compat,
+        compute_capabilities=opt.parse_capabilities(compute_capability),
+    )
+    tensorrt = engines.load(opt.parse_flavour(flavour), build) if trt else None
+    bundle, built = out or source, None
+    record: dict[str, Any] = {"bundle": str(bundle)}
+    if out is not None:
+        report = run.export_run(source, out, data=data, golden=count, precisions=precisions, pixels=pixels)
+        record |= run.record(report)
+        if not as_json:
+            run.show(out, report)
+    if tensorrt is not None:
+        built = engines.build(bundle, precisions, tensorrt, build, quiet=as_json)
+        record |= engines.record(built)
+        if not as_json:
+            engines.show(built)
+    if as_json:
+        print_json(record)
+    elif built is None:
+        run.print_next_steps(bundle)
+    if built is not None and built.failure is not None:
+        raise built.failure

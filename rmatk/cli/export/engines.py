@@ -1,0 +1,129 @@
+"""A bundle -> TensorRT engines, each checked on this GPU where it can be, and what is said about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import typer
+
+from rmatk.cli.console import print_next, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.engines.key import Flavour
+    from rmatk_runtime.engines.options import BuildOptions
+    from rmatk_runtime.engines.store import Engine
+    from rmatk_runtime.engines.tensorrt import TensorRt
+    from rmatk_runtime.errors import ParityError
+    from rmatk_runtime.manifest import Graph, Precision
+
+
+@dataclass
+class Built:
+    """The engines that were built and not refused, what kept them from being checked, what failed."""
+
+    bundle: Path
+    engines: list[Engine] = field(default_factory=list)
+    unchecked: str | None = None
+    failure: ParityError | None = None
+
+
+def load(flavour: Flavour | Literal["auto"], options: BuildOptions) -> TensorRt:
+    """The TensorRT to build with, once it is known to do what was asked for."""
+    from rmatk_runtime.engines.machine import first_gpu
+    from rmatk_runtime.engines.options import objections
+    from rmatk_runtime.engines.tensorrt import load_tensorrt
+
+    trt = load_tensorrt(flavour)
+    if refused := objections(trt, options, first_gpu()):
+        raise typer.BadParameter("; ".join(refused))
+    return trt
+
+
+def build(
+    path: Path, precisions: tuple[Precision, ...], trt: TensorRt, options: BuildOptions, *, quiet: bool
+) -> Built:
+    """Build and check one engine per precision; the first that fails parity ends it."""
+    from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.engines.check import why_unchecked
+    from rmatk_runtime.engines.machine import this_machine
+    from rmatk_runtime.errors import ParityError
+
+    bundle, here = Bundle.open(path), this_machine()
+    graphs = [bundle.graph(name) for name in precisions or (None,)]
+    _warn(trt.version, here.compute_capability)
+    built = Built(path)
+    for graph in graphs:
+        engine = _build(bundle, graph, trt, options, quiet=quiet)
+        built.unchecked = why_unchecked(bundle, engine, here)
+        if built.unchecked is None:
+            try:
+                engine = _check(bundle, engine)
+            except ParityError as error:
+                built.failure = error
+                break
+        built.engines.append(engine)
+    return built
+
+
+def _build(bundle: Bundle, graph: Graph, trt: TensorRt, options: BuildOptions, *, quiet: bool) -> Engine:
+    """One engine, with a bar of per cent and TensorRT's own name for what it is at."""
+    from rmatk_runtime.engines.build import build_engine
+    from rmatk_runtime.engines.machine import first_gpu
+
+    with progress_bar(quiet=quiet) as bar:
+        task = bar.add_task(f"engine {graph.precision}", total=100, note="")
+
+        def advance(share: float, phase: str) -> None:
+            bar.update(task, completed=int(100 * share), note=phase)
+
+        return build_engine(bundle, graph, trt, options, gpu=first_gpu(), on_progress=advance)
+
+
+def _check(bundle: Bundle, engine: Engine) -> Engine:
+    from rmatk_runtime.backends.tensorrt import TensorRtBackend
+    from rmatk_runtime.engines.check import check_engine
+
+    return check_engine(bundle, engine, TensorRtBackend.open)
+
+
+def _warn(version: str, capability: str | None) -> None:
+    """Say before the long work that this TensorRT is known for wrong numbers."""
+    from rmatk_runtime.tensorrt_versions import known_bad
+
+    if (row := known_bad(version, capability)) is not None:
+        typer.echo(f"warning: {row.warning(version)}", err=True)
+
+
+def record(built: Built) -> dict[str, Any]:
+    """What ``--json`` prints of engines."""
+    engines = [
+        {"file": str(engine.path), **msgspec.structs.asdict(engine.sidecar)} for engine in built.engines
+    ]
+    return {"engines": engines, "unchecked": built.unchecked}
+
+
+def show(built: Built) -> None:
+    """One row per engine, where it lies, whether it was checked, and the next command."""
+    from rmatk_runtime.engines.key import target
+
+    if not built.engines:
+        return
+    rows = []
+    for engine in built.engines:
+        sidecar, key = engine.sidecar, engine.key
+        size, seconds = f"{sidecar.size / 1e6:.2f}", f"{sidecar.seconds:.1f}"
+        parity = "ok" if sidecar.parity else "not yet"
+        rows.append((key.precision, str(key.batch), size, seconds, str(sidecar.layers), parity))
+    headings = ("engine", "batch", "MB", "seconds", "layers", "parity")
+    print_table(f"engines of {built.bundle}", headings, rows)
+    for engine in built.engines:
+        typer.echo(f"{engine.path} for {target(engine.key)}")
+    if built.unchecked is None:
+        print_next(f"rmatk infer {built.bundle} --camera 0")
+        return
+    typer.echo(f"parity is still to be run on the device: {built.unchecked}")
+    print_next(f"rmatk parity {built.bundle}    # on the device, once it is copied there")

@@ -1,0 +1,166 @@
+"""What ``rmatk export`` can be told, one annotated type per option, and what goes together with what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
+
+import typer
+
+if TYPE_CHECKING:
+    from rmatk_runtime.engines.key import BatchProfile, Flavour, HardwareLevel
+    from rmatk_runtime.manifest import Precision
+
+Source = Annotated[
+    Path, typer.Argument(help="A run, written by rmatk train; or with --trt a bundle.", show_default=False)
+]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="fp32, fp16, int8; repeatable. Of a run: the graphs, the first being the default on a device. "
+        "Of a bundle: which of its graphs become engines; its first if unset."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+# From a run
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="The bundle folder to write.")]
+Data = Annotated[Path | None, typer.Option(help="Where the training photos lie now, if they were moved.")]
+Golden = Annotated[
+    str, typer.Option(metavar="N|none", help="Training photos in the bundle for checks on the device.")
+]
+Pixels = Annotated[
+    bool, typer.Option("--pixels", help="Also graphs that take uint8 pixels, normalisation inside.")
+]
+
+# With --trt
+Trt = Annotated[
+    bool, typer.Option("--trt", help="Build TensorRT engines, on the machine that will run them.")
+]
+FlavourName = Annotated[
+    str, typer.Option(metavar="NAME", help="auto, tensorrt, or tensorrt_rtx for desktop GPUs.")
+]
+Batch = Annotated[
+    str, typer.Option(metavar="MIN:OPT:MAX", help="Batch sizes an engine takes, and the one it is best at.")
+]
+Workspace = Annotated[
+    int | None, typer.Option(min=1, metavar="MIB", help="Memory per layer; half of what is free if unset.")
+]
+TimingCache = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Keeps measurements: the next build is quicker.")
+]
+Refit = Annotated[bool, typer.Option("--refit", help="Weights can be exchanged later; may run slower.")]
+HardwareCompat = Annotated[
+    str,
+    typer.Option(
+        metavar="LEVEL", help="none, same_compute_capability or ampere_plus: which other GPUs it fits."
+    ),
+]
+VersionCompat = Annotated[
+    bool, typer.Option("--version-compat", help="Also runs on newer TensorRT of the same major version.")
+]
+ComputeCapability = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="N", help="For TensorRT for RTX: build for 89 (8.9), say, without a GPU; repeatable."
+    ),
+]
+
+_RUN_ONLY = ("out", "data", "golden", "pixels")
+_TRT_ONLY = (
+    "flavour",
+    "batch",
+    "workspace",
+    "timing_cache",
+    "refit",
+    "hardware_compat",
+    "version_compat",
+    "compute_capability",
+)
+_Known = TypeVar("_Known", bound=str)
+
+
+def check_together(context: typer.Context, source: Path, *, trt: bool) -> None:
+    """Refuse options that make no sense with the others.
+
+    Raises:
+        BadParameter: names them.
+    """
+    from rmatk_runtime.manifest import MANIFEST
+
+    given = [name for name in context.params if _was_given(context, name)]
+    bundle = (source / MANIFEST).is_file()
+    if not source.exists():
+        raise typer.BadParameter(f"there is no run or bundle {source}")
+    if bundle and not trt:
+        raise typer.BadParameter(f"{source} is a bundle already; --trt builds engines from it")
+    if not bundle and "out" not in given:
+        raise typer.BadParameter("a run becomes a bundle: say where with -o BUNDLE")
+    if bundle and (wrong := [name for name in given if name in _RUN_ONLY]):
+        raise typer.BadParameter(f"{source} is a bundle; {_flags(wrong)} can be given for a run only")
+    if not trt and (wrong := [name for name in given if name in _TRT_ONLY]):
+        raise typer.BadParameter(f"{_flags(wrong)} can be given with --trt only")
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _flags(names: list[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+def parse_precisions(names: list[str] | None) -> tuple[Precision, ...]:
+    """The precisions asked for, each once, in the order given."""
+    from rmatk_runtime.manifest import Precision
+
+    return tuple(_one_of("--precision", name, get_args(Precision)) for name in dict.fromkeys(names or []))
+
+
+def parse_golden(text: str) -> int | None:
+    """The size of the golden set; None for none."""
+    if text == "none":
+        return None
+    if not (text.isdecimal() and int(text) > 0):
+        raise typer.BadParameter(f"--golden takes a number above 0, or none, not {text!r}")
+    return int(text)
+
+
+def parse_batch(text: str) -> BatchProfile:
+    """``1:4:8``, or one number."""
+    from rmatk_runtime.engines.key import BatchProfile
+
+    try:
+        return BatchProfile.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--batch: {error}") from error
+
+
+def parse_flavour(name: str) -> Flavour | Literal["auto"]:
+    """Which TensorRT."""
+    from rmatk_runtime.engines.key import Flavour
+
+    return _one_of("--flavour", name, ("auto", *get_args(Flavour)))
+
+
+def parse_hardware(level: str) -> HardwareLevel:
+    """Which other GPUs an engine fits."""
+    from rmatk_runtime.engines.key import HardwareLevel
+
+    return _one_of("--hardware-compat", level, get_args(HardwareLevel))
+
+
+def parse_capabilities(numbers: list[str] | None) -> tuple[str, ...]:
+    """``89`` or ``8.9`` -> ``8.9``, each once, in ascending order."""
+    digits = {number.replace(".", "") for number in numbers or []}
+    if wrong := [text for text in digits if not (text.isdecimal() and len(text) in (2, 3))]:
+        raise typer.BadParameter(f"--compute-capability takes 89 or 8.9, say, not {wrong[0]!r}")
+    return tuple(f"{text[:-1]}.{text[-1]}" for text in sorted(digits, key=int))
+
+
+def _one_of(flag: str, value: str, known: tuple[_Known, ...]) -> _Known:
+    for name in known:
+        if name == value:
+            return name
+    raise typer.BadParameter(f"{flag} takes {', '.join(known)}, not {value!r}")

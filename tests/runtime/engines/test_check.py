@@ -1,0 +1,97 @@
+"""A new engine against the golden set: kept with its parity, or deleted and said so."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from rmatk_runtime.backends import Backend, open_backend
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.engines.check import check_engine, why_unchecked
+from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here
+from rmatk_runtime.engines.store import Engine, survey, write_engine
+from rmatk_runtime.errors import BackendError, ParityError
+from rmatk_runtime.preprocess import Float32
+
+HERE = Here("aarch64", "Orin", "8.7", {"tensorrt": "10.3.0"})
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
+    return Bundle.open(Path(shutil.copytree(tiny_bundle, tmp_path / "bundle")))
+
+
+@pytest.fixture
+def engine(bundle: Bundle) -> Engine:
+    key = EngineKey(
+        flavour="tensorrt",
+        tensorrt="10.3.0",
+        machine="aarch64",
+        gpu="Orin",
+        compute_capabilities=("8.7",),
+        precision="fp32",
+        input="images",
+        batch=BatchProfile(1, 1, 8),
+        onnx_sha256=bundle.manifest.files["image_encoder.onnx"].sha256,
+    )
+    return write_engine(bundle, b"plan", key=key, built="today", seconds=1.0, layers=9)
+
+
+class Wrong(Backend):
+    """An engine that gives every picture the same embedding, or does not run at all."""
+
+    name = "wrong"
+
+    def __init__(self, error: BackendError | None = None) -> None:
+        self.error, self.closed = error, False
+
+    def embed(self, images: Float32) -> Float32:
+        if self.error is not None:
+            raise self.error
+        return np.tile(np.eye(24, dtype=np.float32)[0], (len(images), 1))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_sound_engine_is_kept_with_its_parity(bundle: Bundle, engine: Engine):
+    checked = check_engine(bundle, engine, lambda engine: open_backend(bundle, "cpu"))
+    assert checked.sidecar.parity and all(checked.sidecar.parity)
+    (found,) = survey(bundle, HERE)
+    assert found.engine == checked and found.usable
+
+
+def test_an_engine_that_fails_is_deleted_and_said_so(bundle: Bundle, engine: Engine):
+    backend = Wrong()
+    with pytest.raises(ParityError, match="fails parity and was deleted: wrong fp32: cosine"):
+        check_engine(bundle, engine, lambda engine: backend)
+    assert survey(bundle, HERE) == [] and not list(engine.path.parent.iterdir()) and backend.closed
+
+
+def test_known_bad_versions_give_their_cure(bundle: Bundle, engine: Engine):
+    with pytest.raises(ParityError) as caught:
+        check_engine(bundle, engine, lambda engine: Wrong())
+    assert "use 10.8 or newer" in str(caught.value.hint)
+    newer = msgspec.structs.replace(engine.key, tensorrt="10.16.0")
+    other = Engine(engine.path, msgspec.structs.replace(engine.sidecar, key=newer))
+    with pytest.raises(ParityError) as caught:
+        check_engine(bundle, other, lambda engine: Wrong())
+    assert "--precision" in str(caught.value.hint)
+
+
+def test_an_engine_that_does_not_run_is_deleted(bundle: Bundle, engine: Engine):
+    with pytest.raises(BackendError, match="no kernel image"):
+        check_engine(bundle, engine, lambda engine: Wrong(BackendError("no kernel image")))
+    assert not list(engine.path.parent.iterdir())
+
+
+def test_why_an_engine_cannot_be_checked_here(bundle: Bundle, engine: Engine):
+    assert why_unchecked(bundle, engine, HERE) is None
+    elsewhere = Here("aarch64", None, None, HERE.tensorrt)
+    assert why_unchecked(bundle, engine, elsewhere) == "this machine has no GPU that NVIDIA's driver lists"
+    without = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, golden=None))
+    assert why_unchecked(without, engine, HERE) == "the bundle was exported without a golden set"

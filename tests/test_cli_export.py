@@ -1,0 +1,138 @@
+"""``rmatk export --trt`` as typed: what goes together, what is written, what is said, what Ctrl-C leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CommandLine = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "is a bundle already; --trt builds engines from it"),
+        (["--trt", "-o", "other", "--pixels"], "--out, --pixels can be given for a run only"),
+        (["--trt", "--golden", "none"], "--golden can be given for a run only"),
+        (["--trt", "--batch", "8:4:1"], "--batch: a batch profile is MIN:OPT:MAX"),
+        (["--trt", "--flavour", "trt"], "--flavour takes auto, tensorrt, tensorrt_rtx, not 'trt'"),
+        (["--trt", "--precision", "int4"], "--precision takes fp32, fp16, int8, not 'int4'"),
+        (["--trt", "--hardware-compat", "any"], "--hardware-compat takes none, same_compute_capability"),
+        (["--trt", "--compute-capability", "9"], "--compute-capability takes 89 or 8.9, say, not '9'"),
+        (["--trt", "--workspace", "0"], "--workspace"),
+    ],
+)
+def test_what_makes_no_sense_for_a_bundle_is_wrong_usage(
+    rmatk: CommandLine, bundle: Path, args: list[str], words: str
+):
+    code, _, error = rmatk("export", bundle, *args)
+    assert code == 2 and words in " ".join(error.split())
+    assert not (bundle / "engines").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "say where with -o BUNDLE"),
+        (["--trt"], "say where with -o BUNDLE"),
+        (["-o", "new", "--refit", "--batch", "4"], "--refit, --batch can be given with --trt only"),
+    ],
+)
+def test_what_makes_no_sense_for_a_run_is_wrong_usage(rmatk: CommandLine, tmp_path, args: list[str], words):
+    code, _, error = rmatk("export", tmp_path, *args)
+    assert code == 2 and words in " ".join(error.split())
+
+
+def test_a_source_that_is_not_there(rmatk: CommandLine, tmp_path: Path):
+    code, _, error = rmatk("export", tmp_path / "nowhere", "--trt")
+    assert code == 2 and "there is no run or bundle" in error
+
+
+def test_a_precision_that_the_bundle_lacks(rmatk: CommandLine, bundle: Path):
+    pytest.importorskip("tensorrt_rtx")
+    code, _, error = rmatk("export", bundle, "--trt", "--flavour", "tensorrt_rtx", "--precision", "fp16")
+    assert code == 1 and "holds no fp16 graph" in error
+
+
+def test_a_flavour_that_is_not_installed(rmatk: CommandLine, bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    code, _, error = rmatk("export", bundle, "--trt")
+    assert (code == 1 and "rmatk doctor" in error) or "pip install 'rmatk[trt]'" in error
+
+
+@pytest.mark.tensorrt
+class TestWithTensorRtForRtx:
+    """Where no GPU is, engine and sidecar are left, and it is said that parity is still to be run."""
+
+    RTX = ("--trt", "--flavour", "tensorrt_rtx", "--compute-capability", "89")
+
+    @pytest.fixture(autouse=True)
+    def no_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("tensorrt_rtx")
+        monkeypatch.setattr("rmatk_runtime.engines.machine.first_gpu", lambda: None)
+
+    def test_a_bundle_gets_an_engine(self, rmatk: CommandLine, bundle: Path):
+        code, out, error = rmatk("export", bundle, *self.RTX)
+        assert code == 0 and not error
+        (plan,) = (bundle / "engines").glob("*.engine")
+        sidecar = json.loads(plan.with_suffix(".json").read_bytes())
+        assert sidecar["key"]["compute_capabilities"] == ["8.9"] and sidecar["parity"] is None
+        words = " ".join(out.split())
+        assert f"{plan} for TensorRT for RTX" in words and "compute capability 8.9" in words
+        assert "parity is still to be run on the device: this machine has no GPU" in words
+        assert f"next: rmatk parity {bundle}" in words
+        assert f"{sidecar['layers']}" in words and f"{sidecar['size'] / 1e6:.2f}" in words
+
+    def test_json(self, rmatk: CommandLine, bundle: Path):
+        code, out, _ = rmatk("export", bundle, *self.RTX, "--batch", "1:2:4", "--json")
+        record = json.loads(out)
+        assert code == 0 and record["bundle"] == str(bundle) and "no GPU" in record["unchecked"]
+        (engine,) = record["engines"]
+        assert Path(engine["file"]).is_file() and engine["key"]["batch"] == {"min": 1, "opt": 2, "max": 4}
+
+    def test_info_lists_engines_and_why_they_cannot_be_used(self, rmatk: CommandLine, bundle: Path):
+        rmatk("export", bundle, *self.RTX)
+        code, out, _ = rmatk("info", bundle)
+        words = " ".join(out.split())
+        assert code == 0 and "fp32 on images, batch 1:1:8" in words and "parity not checked" in words
+        assert "not usable here: this machine has no GPU that NVIDIA's driver lists" in words
+        (engine,) = json.loads(rmatk("info", bundle, "--json")[1])["engines"]
+        assert not engine["usable"] and engine["sidecar"]["key"]["flavour"] == "tensorrt_rtx"
+
+    def test_options_that_this_tensorrt_lacks_are_wrong_usage(self, rmatk: CommandLine, bundle: Path):
+        code, _, error = rmatk("export", bundle, *self.RTX, "--version-compat")
+        assert code == 2 and "--version-compat" in error and not (bundle / "engines").exists()
+
+    def test_interrupted_from_the_terminal(self, bundle: Path):
+        command = [sys.executable, "-c", _INTERRUPTING, "export", str(bundle), *self.RTX]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 130, error
+        assert not list((bundle / "engines").glob("*"))
+
+
+_INTERRUPTING = f"""
+import os
+from rmatk.cli import main
+from rmatk_runtime.engines import progress
+step = progress.Phases.step
+def interrupting(self, name, number):
+    step(self, name, number)
+    if number == 5:
+        os.kill(os.getpid(), {int(signal.SIGINT)})
+progress.Phases.step = interrupting
+main()
+"""
