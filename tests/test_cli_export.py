@@ -136,3 +136,14 @@ def interrupting(self, name, number):
 progress.Phases.step = interrupting
 main()
 """
+
+
+@pytest.mark.tensorrt
+def test_engines_are_built_without_torch_and_onnx(bundle: Path):
+    pytest.importorskip("tensorrt_rtx")
+    names = {"torch", "open_clip", "onnx", "onnxruntime", "safetensors"}
+    report = f"print(sorted({names} & set(sys.modules)))"
+    code = f"import sys\nfrom rmatk.cli import main\ntry: main()\nfinally: {report}"
+    command = [sys.executable, "-c", code, "export", str(bundle), "--trt", "--flavour", "tensorrt_rtx"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.endswith("[]\n"), done.stderr
