@@ -20,7 +20,7 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.engines.config import Profile, configure
 from rmatk_runtime.engines.key import BatchProfile, EngineKey
 from rmatk_runtime.engines.messages import Messages, build_error
-from rmatk_runtime.engines.network import check_precision, parse_network
+from rmatk_runtime.engines.network import parse_network, strong_typing
 from rmatk_runtime.engines.options import BuildOptions, objections
 from rmatk_runtime.engines.progress import OnProgress, progress_monitor
 from rmatk_runtime.engines.store import Engine, write_engine
@@ -57,7 +57,6 @@ def build_engine(
         StorageError: disk full, no permission.
         KeyboardInterrupt: Ctrl-C; nothing is left.
     """
-    check_precision(trt, graph.precision)
     key = engine_key(bundle, graph, trt, options, gpu)
     profiles: dict[str, Profile] = {
         graph.input: image_profile(bundle.manifest.preprocess, graph, options.batch)
@@ -97,6 +96,7 @@ def build_plan(
         StorageError: the timing cache cannot be written.
         KeyboardInterrupt: Ctrl-C.
     """
+    strong_typing(trt)
     if refused := objections(trt, options, gpu):
         raise BackendError("; ".join(refused))
     if gpu is None and trt.flavour == "tensorrt":
@@ -108,10 +108,8 @@ def build_plan(
     builder = _create_builder(trt, messages)
     network = parse_network(trt, builder, onnx, messages)
     config = configure(trt, builder, profiles, options, gpu)
-    # Held until the build is over: TensorRT does not keep it alive itself
     monitor = progress_monitor(trt, on_progress or (lambda share, phase: None), stop)
-    if monitor is not None:
-        config.progress_monitor = monitor
+    config.progress_monitor = monitor  # and held here: it must outlive the build
     data = _build(builder, network, config, stop)
     if data is None:
         raise build_error(trt, onnx.name, messages, options)

@@ -8,7 +8,6 @@ from typing import Any
 from rmatk_runtime.engines.messages import Messages
 from rmatk_runtime.engines.tensorrt import TensorRt
 from rmatk_runtime.errors import BackendError
-from rmatk_runtime.manifest import Precision
 
 
 def parse_network(trt: TensorRt, builder: Any, onnx: Path, messages: Messages) -> Any:
@@ -17,7 +16,7 @@ def parse_network(trt: TensorRt, builder: Any, onnx: Path, messages: Messages) -
     Raises:
         BackendError: the parser refuses it; names the node and says what is wrong with it.
     """
-    network = builder.create_network(_creation_flags(trt))
+    network = builder.create_network(1 << int(strong_typing(trt)))
     parser = trt.module.OnnxParser(network, messages.logger)
     if parser.parse_from_file(str(onnx)):
         return network
@@ -29,33 +28,24 @@ def parse_network(trt: TensorRt, builder: Any, onnx: Path, messages: Messages) -
     )
 
 
-def check_precision(trt: TensorRt, precision: Precision) -> None:
-    """Refuse a precision that this TensorRT would not keep to.
-
-    Before 10 there are only builder flags, which let it choose any layer's precision itself, LayerNorm's too
-    (NVIDIA/TensorRT #2709: accuracy .84 -> .15). float32 needs no flag.
+def strong_typing(trt: TensorRt) -> Any:
+    """The flag for networks whose types are the graph's own; TensorRT 11 and RTX have no others.
 
     Raises:
-        BackendError: other than fp32 without strongly typed networks.
+        BackendError: TensorRT 8, which would choose every layer's precision itself, LayerNorm's too
+            (NVIDIA/TensorRT #2709: CLIP's accuracy .84 -> .15).
     """
-    if precision != "fp32" and trt.strongly_typed is None:
+    flag = trt.member("NetworkDefinitionCreationFlag", "STRONGLY_TYPED")
+    if flag is None:
         raise BackendError(
-            f"{trt.title} has no strongly typed networks: it would choose every layer's precision itself, "
-            f"whatever the {precision} graph says",
-            "build fp32 here (--precision fp32), or use TensorRT 10 or newer (JetPack 6.1)",
+            f"{trt.title} has no strongly typed networks: it would choose every layer's precision itself",
+            "on a Jetson, update to JetPack 6.1 or newer (TensorRT 10.3)",
         )
-
-
-def _creation_flags(trt: TensorRt) -> int:
-    """Strongly typed where it is a flag or the only kind; else (8.x) the explicit batch of ONNX."""
-    typed = trt.strongly_typed
-    flag: Any = trt.member("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH") if typed is None else typed
-    return 1 << int(flag)
+    return flag
 
 
 def _describe(error: Any) -> str:
-    """``node 'blocks.0.attn' (MatMul): ...``; TensorRT 8 knows a node's number only."""
-    name, operator = (getattr(error, member, str)() for member in ("node_name", "node_operator"))
-    if name:
-        return f"node {name!r} ({operator}): {error.desc()}"
-    return f"node {error.node()}: {error.desc()}" if error.node() >= 0 else str(error.desc())
+    """``node 'blocks.0.attn' (Attention): ...``, where it is a node's."""
+    if name := error.node_name():
+        return f"node {name!r} ({error.node_operator()}): {error.desc()}"
+    return str(error.desc())

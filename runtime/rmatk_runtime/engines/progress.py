@@ -65,14 +65,9 @@ class Phases:
         return min((phase.done + inner) / phase.steps, 1.0)
 
 
-def progress_monitor(trt: TensorRt, on_progress: OnProgress, stop: Event) -> Any | None:
-    """A monitor for a builder's configuration; setting ``stop`` ends the build at its next step.
-
-    None on TensorRT 8, which has no such thing: its builds can neither be watched nor stopped.
-    """
-    base: Any = getattr(trt.module, "IProgressMonitor", None)
-    if base is None:
-        return None
+def progress_monitor(trt: TensorRt, on_progress: OnProgress, stop: Event) -> Any:
+    """A monitor for a builder's configuration; setting ``stop`` ends the build at its next step."""
+    base: Any = trt.module.IProgressMonitor
     phases = Phases(on_progress)
 
     class Monitor(base):  # type: ignore[misc]

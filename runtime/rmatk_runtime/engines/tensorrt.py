@@ -18,8 +18,6 @@ from rmatk_runtime.probes.packages import install_hint
 FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
 _EXTRAS: dict[Flavour, str] = {"tensorrt": "trt", "tensorrt_rtx": "rtx"}
 
-Typing = Literal["always", "flag", "absent"]
-
 
 @dataclass(frozen=True)
 class TensorRt:
@@ -37,11 +35,6 @@ class TensorRt:
     def member(self, enum: str, name: str) -> Any | None:
         """``module.ENUM.NAME``, or None where this version lacks either."""
         return getattr(getattr(self.module, enum, None), name, None)
-
-    @property
-    def strongly_typed(self) -> Any | None:
-        """The creation flag of networks whose types are the graph's; None before 10, which cannot."""
-        return self.member("NetworkDefinitionCreationFlag", "STRONGLY_TYPED")
 
 
 def load_tensorrt(flavour: Flavour | Literal["auto"] = "auto") -> TensorRt:

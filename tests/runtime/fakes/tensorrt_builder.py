@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 MEMBERS: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("tensorrt_members.json").read_text())
-VERSIONS = ("8.6.1", "10.3.0", "10.13.3", "11.4.0")
+VERSIONS = ("10.3.0", "10.13.3", "11.4.0")
 RTX = "rtx 1.7.1"
 PLAN = b"a plan"
 _ENUMS = (
@@ -52,8 +52,7 @@ class FakeTensorRt(SimpleNamespace):
             if names := MEMBERS[name].get(version):
                 setattr(self, name, _enum(name, names.split()))
         self.ILogger = _base("ILogger")
-        if version in MEMBERS["IProgressMonitor"]:
-            self.IProgressMonitor = _base("IProgressMonitor")
+        self.IProgressMonitor = _base("IProgressMonitor")
 
     def Builder(self, logger: Any) -> FakeObject:
         assert logger.initialised
@@ -142,8 +141,7 @@ class FakeObject:
         return self.module.cache_fits
 
     def _build_serialized_network(self, network: FakeObject, config: FakeObject) -> bytes | None:
-        monitor = config.held.get("progress_monitor")
-        if monitor is not None and not _tell(monitor, self.module.phases):
+        if not _tell(config.held["progress_monitor"], self.module.phases):
             self.held["logger"].log(Severity.ERROR, "Build canceled by user")
             return None
         if self.module.build_error is not None:
