@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -204,18 +206,53 @@ def test_usage_errors_leave_with_2(
         (["nowhere", "photos"], "no such bundle"),
         (["bundle", "nowhere.jpg"], "no such file"),
         (["bundle", "photos", "--video", "out.txt"], "must end in"),
+        (["bundle", "photos", "--webhook", "ftp://me:hunter2@host"], "not a web address"),
+        (["bundle", "photos", "--mqtt", "mqtt://me:hunter2@host"], "with a topic"),
+        (["bundle", "photos", "--window"], "no screen"),
         (["bundle", "rtsp://me:hunter2@127.0.0.1:9/x"], "cannot open rtsp://127.0.0.1:9/x"),
     ],
 )
 def test_errors_are_named_and_leave_old_results_alone(
-    arguments: list[str], message: str, bundle: Path, photos: Path, rmatk: Rmatk
+    arguments: list[str],
+    message: str,
+    bundle: Path,
+    photos: Path,
+    rmatk: Rmatk,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path("old.jsonl").write_text("yesterday's\n")
-    jsonl = [] if "--video" in arguments else ["--jsonl", "old.jsonl"]
-    code, text, errors = rmatk("infer", *arguments, *jsonl)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    code, text, errors = rmatk("infer", *arguments, "--jsonl", "old.jsonl")
     assert code == 1 and message in errors and "hint:" in errors and "Traceback" not in errors
     assert "hunter2" not in text + errors
     assert Path("old.jsonl").read_text() == "yesterday's\n"
+
+
+def test_results_go_to_a_webhook_and_its_absence_ends_nothing(
+    bundle: Path, photos: Path, rmatk: Rmatk
+) -> None:
+    heard: list[dict[str, Any]] = []
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        url = f"http://me:hunter2@127.0.0.1:{server.server_port}/hook"
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        code, text, errors = rmatk("infer", bundle, photos, "--webhook", url)
+        server.shutdown()
+    assert code == 0 and "11 frames" in text and not errors
+    assert [record["label"] for record in heard] == ["red", "blue"]
+    code, text, errors = rmatk("infer", bundle, photos, "--webhook", url, "--publish", "all")
+    assert code == 0 and "11 frames" in text
+    assert "cannot be reached" in errors and "11 results were not delivered" in errors
+    assert "hunter2" not in text + errors
 
 
 def test_next_command_repeats_no_credentials(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,7 @@ def run(
     sinks: Sequence[Sink],
     options: LoopOptions | None = None,
     stop: Stop | None = None,
+    tally: Tally | None = None,
 ) -> Summary:
     """Classify a source's frames and hand each result to every sink, in order.
 
@@ -91,23 +92,22 @@ def run(
         sinks: called from this thread, and closed at the end, whatever happens.
         options: batch, limits, smoothing.
         stop: ends the run within a second, and is told in the summary, as Ctrl-C is.
+        tally: what is counted while the loop runs, for those who look on.
 
     Raises:
         RmatkError: what the source, the classifier or a sink raises; the sinks are closed before.
     """
-    options, stop = options or LoopOptions(), stop or Stop()
-    tally = Tally()
+    options, stop, tally = options or LoopOptions(), stop or Stop(), tally or Tally()
     with ExitStack() as stack:
         for sink in sinks:
             stack.callback(sink.close)
         stages = _start(source, classifier, options, tally)
         stack.callback(_end, stages, source)
         try:
-            _deliver(stages[-1], sinks, options, stop, tally, live=source.info.live)
+            _deliver(stages, source, sinks, options, stop, tally)
         except KeyboardInterrupt:
             stop.ask("interrupted")
-    dropped = source.dropped + options.size(source.info) * stages[-2].dropped
-    return tally.summary(skipped=source.skipped, dropped=dropped, ended=stop.reason)
+    return tally.summary(ended=stop.reason)
 
 
 _Results = list[tuple[Frame, Prediction]]
@@ -195,19 +195,22 @@ def _infer(
 
 
 def _deliver(
-    results: Ahead[_Results],
+    stages: Sequence[Ahead[Any]],
+    source: Source,
     sinks: Sequence[Sink],
     options: LoopOptions,
     stop: Stop,
     tally: Tally,
-    *,
-    live: bool,
 ) -> None:
     """Hand results to the sinks until the source ends, a limit is reached, or an end is asked for."""
-    end = math.inf if options.duration is None else time.monotonic() + options.duration
+    results: Ahead[_Results] = stages[-1]
     batches = iter(results)
+    end = math.inf if options.duration is None else time.monotonic() + options.duration
     while stop.reason is None and (now := time.monotonic()) < end:
-        if not results.wait(min(IDLE, end - now)):
+        arrived = results.wait(min(IDLE, end - now))
+        tally.skipped = source.skipped
+        tally.dropped = source.dropped + options.size(source.info) * stages[-2].dropped
+        if not arrived:
             for sink in sinks:
                 sink.idle()
             continue
@@ -215,7 +218,7 @@ def _deliver(
         if batch is None:
             return
         for frame, prediction in batch:
-            if live:  # a file is read ahead, and its records are the same from run to run
+            if source.info.live:  # a file is read ahead, and its records are the same from run to run
                 prediction = replace(prediction, latency=time.monotonic() - frame.captured)
             with tally.stages["write"].of(1):
                 for sink in sinks:

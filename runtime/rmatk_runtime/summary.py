@@ -78,8 +78,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
-        self.frames = 0
-        self.rejected = 0
+        self.frames = self.rejected = self.skipped = self.dropped = 0
         self.labels: Counter[str] = Counter()
         self.stages = {name: Times() for name in STAGES}
         self.latency = Times()
@@ -94,13 +93,13 @@ class Tally:
         else:
             self.labels[prediction.label] += 1
 
-    def summary(self, *, skipped: int, dropped: int, ended: str | None) -> Summary:
+    def summary(self, *, ended: str | None) -> Summary:
         """The frozen result."""
         measured = {name: times.percentiles() for name, times in self.stages.items()}
         return Summary(
             frames=self.frames,
-            skipped=skipped,
-            dropped=dropped,
+            skipped=self.skipped,
+            dropped=self.dropped,
             seconds=round(time.perf_counter() - self.start, 3),
             stages={name: found for name, found in measured.items() if found is not None},
             latency=self.latency.percentiles(),

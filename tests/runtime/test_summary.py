@@ -35,7 +35,8 @@ def test_a_tally_counts_labels_and_what_was_rejected() -> None:
     tally = Tally()
     for label, rejected in (("can", False), ("can", False), ("box", False), ("box", True)):
         tally.count(Prediction((Score(label, 0.5),), rejected))
-    summary = tally.summary(skipped=1, dropped=2, ended="interrupted")
+    tally.skipped, tally.dropped = 1, 2
+    summary = tally.summary(ended="interrupted")
     assert (summary.frames, summary.rejected, summary.skipped, summary.dropped) == (4, 1, 1, 2)
     assert list(summary.labels.items()) == [("can", 2), ("box", 1)]
     assert summary.stages == {} and summary.latency is None and summary.ended == "interrupted"

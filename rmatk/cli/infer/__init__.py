@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from rmatk.cli import app, console
+from rmatk.cli import app
 from rmatk.cli.infer import options as opt
 from rmatk.cli.infer.outputs import Outputs
-from rmatk.cli.infer.signals import EXIT_CODES, signals_ask
-from rmatk.cli.infer.summary import headline, print_summary, record
+from rmatk.cli.infer.signals import EXIT_CODES
+from rmatk.cli.infer.summary import report
+from rmatk.cli.logs import log_lines
 
 
 @app.command()
@@ -20,6 +21,10 @@ def infer(
     csv: opt.Csv = None,
     video: opt.Video = None,
     images: opt.Images = None,
+    window: opt.Window = False,
+    webhook: opt.Webhook = None,
+    mqtt: opt.Mqtt = None,
+    publish: opt.Publish = "change",
     top_k: opt.TopK = 3,
     threshold: opt.Threshold = None,
     smooth: opt.Smooth = None,
@@ -36,17 +41,27 @@ def infer(
     uris = [*(inputs or ()), *([camera] if camera else ())]
     if not uris:
         raise typer.BadParameter("give images, folders or videos to look at, or --camera URI")
-    outputs = Outputs(jsonl=jsonl, csv=csv, video=video, images=images, as_json=as_json)
+    outputs = Outputs(
+        jsonl=jsonl,
+        csv=csv,
+        video=video,
+        images=images,
+        window=window,
+        webhook=webhook,
+        mqtt=mqtt,
+        publish=publish,
+        as_json=as_json,
+    )
 
+    from rmatk.cli.infer.session import Session
     from rmatk_runtime.classifier import Classifier
-    from rmatk_runtime.loop import LoopOptions, Stop, run
+    from rmatk_runtime.loop import LoopOptions
     from rmatk_runtime.sources import open_source
 
     try:
         options = LoopOptions(batch, every, max_frames, duration, smooth)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    stop = Stop()
     engine = Classifier.open(
         bundle,
         backend=backend,
@@ -55,15 +70,8 @@ def infer(
         top_k=top_k,
         threshold=threshold,
     )
-    with engine as classifier, open_source(*uris) as source, signals_ask(stop):
-        # Outputs are opened last: a mistyped bundle or input must not empty yesterday's results
-        summary = run(source, classifier, outputs.open(source.info, options), options, stop)
-    name = classifier.backend.name
-    if as_json:
-        console.print_json(record(summary, bundle, name, outputs.files))
-    elif jsonl == "-":
-        typer.echo(headline(summary, name), err=True)
-    else:
-        print_summary(summary, bundle, name, uris, outputs.files)
+    with log_lines(), engine as classifier, open_source(*uris) as source:
+        summary = Session(bundle, classifier, source, options).run(outputs)
+    report(summary, bundle, classifier.backend.name, uris, outputs)
     if summary.ended in EXIT_CODES:
         raise typer.Exit(EXIT_CODES[summary.ended])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,13 @@ Jsonl = Annotated[str | None, typer.Option(metavar="FILE", help="JSON lines; - i
 Csv = Annotated[Path | None, typer.Option(metavar="FILE", help="A table for spreadsheets.")]
 Video = Annotated[Path | None, typer.Option(metavar="FILE", help="Annotated video (.mp4).")]
 Images = Annotated[Path | None, typer.Option(metavar="DIR", help="Annotated images.")]
+Window = Annotated[bool, typer.Option("--window", help="A window with the annotated picture.")]
+Webhook = Annotated[str | None, typer.Option(metavar="URL", help="Post results as JSON: https://host/path")]
+Mqtt = Annotated[str | None, typer.Option(metavar="URL", help="Publish results: mqtt://user:pw@host/topic")]
+Publish = Annotated[
+    Literal["change", "all"],
+    typer.Option(help="What goes to webhook and MQTT: changes of the label, or all."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 
 # How frames become results

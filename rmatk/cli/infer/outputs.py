@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from rmatk_runtime.loop import LoopOptions
+    from rmatk.cli.infer.session import Session
     from rmatk_runtime.sinks import Sink
+    from rmatk_runtime.sinks.changes import Publish
     from rmatk_runtime.sources import SourceInfo
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """What is to become of the results; without any, a line per frame on standard output."""
+    """What is to become of the results; with none of it, they are shown on the terminal."""
 
     jsonl: str | None
     csv: Path | None
     video: Path | None
     images: Path | None
+    window: bool
+    webhook: str | None
+    mqtt: str | None
+    publish: Publish
     as_json: bool
 
     def __post_init__(self) -> None:
@@ -37,24 +42,49 @@ class Outputs:
         asked = {"jsonl": self.jsonl, "csv": self.csv, "video": self.video, "images": self.images}
         return {kind: str(path) for kind, path in asked.items() if path is not None}
 
-    def open(self, info: SourceInfo, options: LoopOptions) -> list[Sink]:
+    def open(self, session: Session) -> list[Sink]:
         """Open all of them; where one cannot be, those opened before are closed again."""
-        from rmatk_runtime.sinks import CsvSink, ImagesSink, JsonlSink, TerminalSink, VideoSink
-
-        makers: dict[str, Callable[[str], Sink]] = {
-            "jsonl": JsonlSink,
-            "csv": CsvSink,
-            "video": lambda path: VideoSink(Path(path), rate=info.rate),
-            "images": lambda path: ImagesSink(Path(path)),
-        }
-        lines = not (self.files or self.as_json)
         with ExitStack() as stack:
-            sinks = [stack.enter_context(makers[kind](path)) for kind, path in self.files.items()]
-            if lines:
-                sinks.append(TerminalSink())
-            elif sys.stderr.isatty() and not self.as_json and self.jsonl != "-":
-                from rmatk.cli.infer.progress import ProgressSink
-
-                sinks.append(ProgressSink(info, options.every, options.max_frames))
+            sinks = [stack.enter_context(sink) for sink in self._sinks(session)]
             stack.pop_all()
         return sinks
+
+    def _sinks(self, session: Session) -> Iterator[Sink]:
+        """Each sink, opened in its turn, those last that empty an existing file.
+
+        A module is imported only for a sink that is asked for.
+        """
+        from rmatk_runtime.sinks import CsvSink, ImagesSink, JsonlSink, TerminalSink, VideoSink
+
+        info = session.source.info
+        if self.window:
+            from rmatk_runtime.sinks.window import WindowSink
+
+            yield WindowSink(f"rmatk: {info.name}", lambda: session.stop.ask("closed"))
+        if self.webhook is not None:
+            from rmatk_runtime.sinks.webhook import WebhookSink
+
+            yield WebhookSink(self.webhook, self.publish)
+        if self.mqtt is not None:
+            from rmatk_runtime.sinks.mqtt import MqttSink
+
+            yield MqttSink(self.mqtt, self.publish)
+        if self.video is not None:
+            yield VideoSink(self.video, rate=info.rate)
+        if self.images is not None:
+            yield ImagesSink(self.images)
+        if self.jsonl is not None:
+            yield JsonlSink(self.jsonl)
+        if self.csv is not None:
+            yield CsvSink(self.csv)
+        if self._as_lines(info):
+            yield TerminalSink()
+        elif sys.stderr.isatty() and not self.as_json and self.jsonl != "-":
+            from rmatk.cli.infer.view import LiveView
+
+            yield LiveView(session)
+
+    def _as_lines(self, info: SourceInfo) -> bool:
+        """Whether each result is a line on standard output: for want of another output and of a live view."""
+        elsewhere = self.files or self.window or self.webhook or self.mqtt or self.as_json
+        return not elsewhere and (info.rate is None or not (sys.stdout.isatty() and sys.stderr.isatty()))

@@ -10,7 +10,18 @@ import typer
 from rmatk.cli import console
 
 if TYPE_CHECKING:
+    from rmatk.cli.infer.outputs import Outputs
     from rmatk_runtime.summary import Summary
+
+
+def report(summary: Summary, bundle: Path, engine: str, uris: list[str], outputs: Outputs) -> None:
+    """Print what the run came to, in the form that its outputs leave room for."""
+    if outputs.as_json:
+        console.print_json(record(summary, bundle, engine, outputs.files))
+    elif outputs.jsonl == "-":
+        typer.echo(headline(summary, engine), err=True)
+    else:
+        print_summary(summary, bundle, engine, uris, outputs.files)
 
 
 def record(summary: Summary, bundle: Path, engine: str, outputs: dict[str, str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ EXTRAS = {
     "trt": {"tensorrt": "tensorrt", "cuda-bindings": "cuda.bindings"},
     "rtx": {"tensorrt-rtx": "tensorrt_rtx", "cuda-bindings": "cuda.bindings"},
     "camera": {"av": "av"},
+    "mqtt": {"paho-mqtt": "paho.mqtt"},
     "labels": {"ftfy": "ftfy", "tokenizers": "tokenizers"},
     "web": {"starlette": "starlette", "uvicorn": "uvicorn"},
     "train": {

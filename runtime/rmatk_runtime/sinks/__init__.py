@@ -1,4 +1,7 @@
-"""Where predictions go: JSON lines, CSV, annotated video, annotated images, lines on a terminal."""
+"""Where predictions go: JSON lines, CSV, annotated video, annotated images, lines on a terminal.
+
+The modules ``window``, ``webhook`` and ``mqtt`` are imported by those who want them: their imports take time.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,35 @@
+"""What a run consists of: given to the outputs that show it or steer it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rmatk.cli.infer.signals import signals_ask
+from rmatk_runtime.classifier import Classifier
+from rmatk_runtime.loop import LoopOptions, Stop, run
+from rmatk_runtime.sources import Source
+from rmatk_runtime.summary import Summary, Tally
+
+if TYPE_CHECKING:
+    from rmatk.cli.infer.outputs import Outputs
+
+
+@dataclass(frozen=True)
+class Session:
+    """A bundle, what it looks at, how, how far it has come, and the way to end it."""
+
+    bundle: Path
+    classifier: Classifier
+    source: Source
+    options: LoopOptions
+    stop: Stop = field(default_factory=Stop)
+    tally: Tally = field(default_factory=Tally)
+
+    def run(self, outputs: Outputs) -> Summary:
+        """Go through the source until it ends, a limit is reached, or someone asks for the end."""
+        with signals_ask(self.stop):
+            # Outputs are opened last: a mistyped bundle or input must not empty yesterday's results
+            sinks = outputs.open(self)
+            return run(self.source, self.classifier, sinks, self.options, self.stop, self.tally)

@@ -1,0 +1,117 @@
+"""Results published to an MQTT broker, and whether this process is there to publish them."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import msgspec
+
+from rmatk_runtime.errors import MissingExtraError, SinkError
+from rmatk_runtime.frames import Frame, Prediction
+from rmatk_runtime.sinks.base import Sink
+from rmatk_runtime.sinks.changes import Changes, Publish
+from rmatk_runtime.sinks.outbox import LONGEST_WAIT, Outbox, Unsent
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+    from paho.mqtt.reasoncodes import ReasonCode
+
+KEEP_ALIVE = 15
+"""Seconds between signs of life; after one and a half of them the broker tells that this process is gone."""
+SECONDS = 5.0
+"""Without an acknowledgement for so long a message counts as unsent."""
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+class MqttSink(Sink):
+    """Publishes ``Prediction.as_record`` to ``mqtt(s)://[USER:PASSWORD@]HOST[:PORT]/TOPIC``.
+
+    At least once (QoS 1), and retained: who subscribes later hears the last answer. ``TOPIC/status`` is
+    ``online``, or ``offline``, which the broker says by itself when this process or its network dies.
+    """
+
+    def __init__(self, url: str, publish: Publish = "change") -> None:
+        parts, port = _parse(url)
+        self._topic = unquote(parts.path.strip("/"))
+        self._changes = Changes(publish)
+        self._connected = threading.Event()
+        self._reason = "no broker answers"
+        self._client = self._make_client(parts)
+        self._client.connect_async(str(parts.hostname), port, KEEP_ALIVE)
+        self._client.loop_start()
+        self._outbox = Outbox(f"{parts.scheme}://{parts.hostname}:{port}/{self._topic}", self._publish)
+
+    def _make_client(self, parts: SplitResult) -> Client:
+        try:
+            from paho.mqtt.client import Client
+            from paho.mqtt.enums import CallbackAPIVersion
+        except ImportError:
+            raise MissingExtraError("paho-mqtt", "mqtt") from None
+        client = Client(CallbackAPIVersion.VERSION2, f"rmatk-{secrets.token_hex(4)}")
+        if parts.scheme == "mqtts":
+            client.tls_set()
+        if parts.username is not None:
+            client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
+        client.will_set(f"{self._topic}/status", "offline", qos=1, retain=True)
+        client.reconnect_delay_set(1, round(LONGEST_WAIT))
+        client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        return client
+
+    def _on_connect(self, client: Client, data: Any, flags: Any, code: ReasonCode, more: Any) -> None:
+        if code.is_failure:
+            self._reason = f"the broker says {code}"
+            return
+        client.publish(f"{self._topic}/status", "online", qos=1, retain=True)
+        self._connected.set()
+
+    def _on_disconnect(self, client: Client, data: Any, flags: Any, code: ReasonCode, more: Any) -> None:
+        if self._connected.is_set():  # otherwise the broker's refusal says more
+            self._reason = "the connection was lost"
+        self._connected.clear()
+
+    def write(self, frame: Frame, prediction: Prediction) -> None:
+        """Queue one result; never waits for the network."""
+        if self._changes.wants(prediction):
+            self._outbox.put(msgspec.json.encode(prediction.as_record(frame)))
+
+    def _publish(self, message: bytes) -> None:
+        """Publish one message and wait for the broker's acknowledgement."""
+        if not self._connected.wait(1.0):
+            raise Unsent(self._reason)
+        try:
+            sent = self._client.publish(self._topic, message, qos=1, retain=True)
+            sent.wait_for_publish(SECONDS)
+        except (RuntimeError, ValueError) as error:  # paho's, for a connection lost in between
+            raise Unsent(error) from error
+        if not sent.is_published():
+            raise Unsent("no acknowledgement")
+
+    def close(self) -> None:
+        """Send what is left and take leave, for less than a second."""
+        self._outbox.close()
+        if self._connected.is_set():
+            leave = self._client.publish(f"{self._topic}/status", "offline", qos=1, retain=True)
+            with suppress(RuntimeError, ValueError):  # the broker says it when it is not told
+                leave.wait_for_publish(0.2)
+        # Without waiting for its thread, which may sit in an attempt to connect
+        self._client.disconnect()
+
+
+def _parse(url: str) -> tuple[SplitResult, int]:
+    """The address taken apart. Raises SinkError, which does not repeat it: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    topic = unquote(parts.path.strip("/"))
+    if parts.scheme not in _PORTS or not parts.hostname or not topic or set(topic) & set("+#\0"):
+        raise SinkError(
+            "--mqtt is not a broker's address with a topic",
+            "write mqtt://host/topic or mqtts://user:password@host:8883/topic, without + or # in the topic",
+        )
+    return parts, port or _PORTS[parts.scheme]
