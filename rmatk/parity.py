@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from onnx import ModelProto
 
 from rmatk.backbone import Backbone
 from rmatk.data import Dataset, image_batches
@@ -18,6 +19,7 @@ from rmatk.deploy import adapted_towers, run_digest
 from rmatk.model import AdaptedClip
 from rmatk.run import Run, restore
 from rmatk_export.fold import fold
+from rmatk_export.graph import image_graph
 from rmatk_export.torch_folded import run_image
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import RunError
@@ -93,6 +95,16 @@ def check_against_run(
         for (stage, precision), candidate in zip(stages, candidates, strict=True)
     ]
     return [preprocessing, _check_classes(bundle, classes, model), *results]
+
+
+def reference_graph(run: Run, backbone: Backbone) -> ModelProto:
+    """The float32 image graph as it follows from the run, written anew: what bisecting holds nodes against.
+
+    Raises:
+        RunError: another backbone.
+    """
+    image, _ = adapted_towers(restore(run, backbone), run.record.config.scale)
+    return image_graph(fold(image))
 
 
 def _check_preprocessing(bundle: Bundle, backbone: Backbone, images: int) -> StageResult:

@@ -226,3 +226,41 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_source: ExportSou
     path = tmp_path_factory.mktemp("tiny-bundle") / "bundle"
     write_bundle(tiny_source, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def every_precision(tmp_path_factory: pytest.TempPathFactory, tiny_run: Run, tiny: Backbone) -> Path:
+    """The tiny run's bundle with graphs of all precisions."""
+    from rmatk.deploy import export_source
+    from rmatk_export.bundle import write_bundle
+
+    path = tmp_path_factory.mktemp("every-precision") / "bundle"
+    write_bundle(export_source(tiny_run, tiny, golden=8, precisions=("fp32", "fp16", "int8")), path)
+    return path
+
+
+@pytest.fixture
+def alter(tmp_path: Path) -> Callable[..., Path]:
+    """Copies a bundle, changes one of its graphs, and makes the manifest agree with it."""
+    import shutil
+
+    import msgspec
+    import onnx
+
+    from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.files import sha256_file
+    from rmatk_runtime.manifest import MANIFEST, FileEntry, encode_manifest
+
+    def change_graph(bundle: Path, precision: str, change: Callable[[onnx.ModelProto], None]) -> Path:
+        copy = Path(shutil.copytree(bundle, tmp_path / "altered"))
+        opened = Bundle.open(copy)
+        name = opened.graph(precision).file
+        model = onnx.load(str(copy / name))
+        change(model)
+        onnx.save(model, str(copy / name))
+        entry = FileEntry(size=(copy / name).stat().st_size, sha256=sha256_file(copy / name))
+        manifest = msgspec.structs.replace(opened.manifest, files={**opened.manifest.files, name: entry})
+        (copy / MANIFEST).write_bytes(encode_manifest(manifest))
+        return copy
+
+    return change_graph

@@ -18,7 +18,13 @@ from rmatk_runtime.backends.onnx_runtime import create_session
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import ParityError
 from rmatk_runtime.manifest import Graph
-from rmatk_runtime.parity import TOLERANCES, StageResult, check_golden, compare_embeddings, open_engines
+from rmatk_runtime.parity import (
+    TOLERANCES,
+    StageResult,
+    check_golden,
+    compare_embeddings,
+    open_engines,
+)
 from rmatk_runtime.preprocess import preprocess, resize
 from rmatk_runtime.text import class_embeddings, tokenise
 

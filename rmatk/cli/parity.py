@@ -11,8 +11,8 @@ import typer
 from rmatk.cli import app
 
 if TYPE_CHECKING:
-    from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.parity import Engine, StageResult
+    from rmatk_export.bisect import Bisection
+    from rmatk_runtime.parity import StageResult
 
 
 @app.command()
@@ -27,57 +27,41 @@ def parity(
     backend: Annotated[
         str, typer.Option(help="The engine to check: auto, tensorrt, ort-tensorrt, cuda, cpu.")
     ] = "auto",
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Find the first node of a failing graph that departs.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check every stage against PyTorch: on the bundle's golden set, or on photos with --against RUN."""
     if (data is None) != (against is None):
         raise typer.BadParameter("DATA and --against RUN go together; neither checks from the golden set")
 
+    from rmatk.cli.checked import bisect_checked, check_carried, check_photos
     from rmatk.cli.console import print_json, print_next
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.errors import ParityError
-    from rmatk_runtime.parity import check_golden, open_engines
+    from rmatk_runtime.parity import open_engines
 
     opened = Bundle.open(bundle)
     with open_engines(opened, backend) as engines:
         if data is not None and against is not None:
-            stages = _against(opened, engines, against, data, quiet=as_json)
+            checked = check_photos(opened, engines, against, data, quiet=as_json)
         else:
-            stages = check_golden(opened, engines)
-    failed = next((stage for stage in stages if not stage), None)
+            checked = check_carried(opened, engines)
+        bisections = bisect_checked(opened, engines, checked, quiet=as_json) if bisect else []
+    failed = next((stage for stage in checked.stages if not stage), None)
     if as_json:
-        print_json({"bundle": str(bundle), "passed": failed is None, "stages": stages})
+        result = {"bundle": str(bundle), "passed": failed is None, "stages": checked.stages}
+        print_json({**result, "bisections": bisections} if bisect else result)
     else:
-        print_stages(f"parity of {bundle} with PyTorch", stages)
+        print_stages(f"parity of {bundle} with PyTorch", checked.stages)
+        _print_bisections(bisections, checked.stages)
     if failed is not None:
-        raise ParityError(f"parity fails at the stage '{failed.stage}': {failed.reason}", "rmatk doctor")
+        hint = "rmatk doctor shows the versions in use"
+        hint = hint if bisect else f"find the node where the graph departs: --bisect; {hint}"
+        raise ParityError(f"parity fails at the stage '{failed.stage}': {failed.reason}", hint)
     if not as_json:
         print_next(f"rmatk infer {bundle} --camera 0")
-
-
-def _against(
-    bundle: Bundle, engines: Sequence[Engine], run: Path, data: Path, *, quiet: bool
-) -> list[StageResult]:
-    from rmatk.backbone import load_backbone
-    from rmatk.cli.console import progress_bar
-    from rmatk.data import read_folder
-    from rmatk.parity import check_against_run
-    from rmatk.run import load_run
-
-    loaded = load_run(run)
-    config = loaded.record.config
-    photos = read_folder(data)
-    backbone = load_backbone(config.model, config.pretrained)
-    with progress_bar(quiet=quiet) as progress:
-        task = progress.add_task("photos", total=len(photos.flat()[0]), note="")
-        return check_against_run(
-            bundle,
-            engines,
-            loaded,
-            backbone,
-            photos,
-            on_images=lambda count: progress.advance(task, count),
-        )
 
 
 def print_stages(title: str, stages: Sequence[StageResult]) -> None:
@@ -91,3 +75,15 @@ def print_stages(title: str, stages: Sequence[StageResult]) -> None:
             typer.echo(
                 f"{stage.stage}: {flip.image} {flip.reference} -> {flip.candidate} (margin {flip.margin:.3f})"
             )
+
+
+def _print_bisections(bisections: Sequence[Bisection], stages: Sequence[StageResult]) -> None:
+    """The nodes that add most to what their inputs hold, and what follows from them."""
+    from rmatk.bisections import NODE_HEADINGS, node_row, verdict
+    from rmatk.cli.console import print_table
+
+    by_name = {stage.stage: stage for stage in stages}
+    for found in bisections:
+        rows = [node_row(node) for node in found.largest]
+        print_table(f"{found.stage}: largest own deviations", NODE_HEADINGS, rows, wrap=True)
+        typer.echo(verdict(found, by_name[found.stage]))

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from rmatk_runtime.backends import Backend, open_backend
 from rmatk_runtime.bundle import Bundle
@@ -35,6 +36,9 @@ TOLERANCES: dict[Precision, Tolerance] = {
     # hardest pictures may flip now and then.
     "int8": Tolerance(min_cosine=0.95, max_embedding_difference=0.1, min_agreement=0.85),
 }
+
+WORST = 8
+DECADES = 16  # of 1 - cosine: float32 embeddings agree to about 1e-14
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class StageResult(msgspec.Struct, frozen=True, kw_only=True):
     """One stage against the reference; truthy when it passed.
 
     Accuracies are shares in [0, 1], None where the true labels are not known, as is their difference.
-    ``reason`` says what failed.
+    ``reason`` says what failed. ``worst``: names of up to :data:`WORST` images with the least cosines, least
+    first. ``spread``: how many images lie at 1 - cosine in [0.1, 1 or more), [0.01, 0.1), and so on, a decade
+    each; the last of :data:`DECADES` counts all that lie closer.
     """
 
     stage: str
@@ -76,6 +82,8 @@ class StageResult(msgspec.Struct, frozen=True, kw_only=True):
     reference_accuracy: float | None = None
     accuracy_difference: AccuracyDifference | None = None
     flips: tuple[Flip, ...] = ()
+    worst: tuple[str, ...] = ()
+    spread: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
         return self.passed
@@ -107,8 +115,14 @@ def compare_embeddings(
     a, b = reference.astype(np.float64), candidate.astype(np.float64)
     if a.shape != b.shape or not np.isfinite(b).all():
         found = "values that are not finite" if a.shape == b.shape else f"shape {b.shape}, not {a.shape}"
+        lost = np.flatnonzero(~np.isfinite(b).all(axis=1)) if a.shape == b.shape else range(len(a))
         return StageResult(
-            stage=stage, images=len(a), passed=False, reason=f"gave {found}", tolerance=tolerance
+            stage=stage,
+            images=len(a),
+            passed=False,
+            reason=f"gave {found}",
+            tolerance=tolerance,
+            worst=tuple(names[i] for i in lost[:WORST]),
         )
     cosine = (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
     matrix = classes.embeddings.astype(np.float64).T
@@ -136,6 +150,8 @@ def compare_embeddings(
         reason=reason,
         tolerance=tolerance,
         flips=_flips(logits_a, best_b, classes.names, names),
+        worst=tuple(names[i] for i in cosine.argsort(kind="stable")[:WORST]),
+        spread=_spread(cosine),
         **measured,
     )
 
@@ -153,9 +169,15 @@ def _failure(measured: dict[str, Any], tolerance: Tolerance) -> str | None:
     return None
 
 
+def _spread(cosine: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    """How many images lie in each decade of 1 - cosine, the farthest first."""
+    decade = np.floor(-np.log10(np.clip(1.0 - cosine, 10.0**-DECADES, 1.0))).astype(np.int64)
+    return tuple(np.bincount(np.clip(decade, 0, DECADES - 1), minlength=DECADES).tolist())
+
+
 def _flips(
-    logits: np.ndarray[Any, np.dtype[np.float64]],
-    candidate: np.ndarray[Any, np.dtype[np.intp]],
+    logits: npt.NDArray[np.float64],
+    candidate: npt.NDArray[np.intp],
     classes: Sequence[str],
     names: Sequence[str],
 ) -> tuple[Flip, ...]:
@@ -190,6 +212,21 @@ def open_engines(bundle: Bundle, backend: str = "auto") -> Iterator[list[Engine]
         yield engines
 
 
+def golden_of(bundle: Bundle) -> GoldenSet:
+    """The golden set that a bundle carries.
+
+    Raises:
+        BundleError: it carries none.
+    """
+    golden = bundle.golden()
+    if golden is None:
+        raise BundleError(
+            f"{bundle.path} was exported without a golden set",
+            "export with one, or check against the run: rmatk parity BUNDLE DATA --against RUN",
+        )
+    return golden
+
+
 def check_golden(
     bundle: Bundle, engines: Sequence[Engine], *, golden: GoldenSet | None = None, batch: int = 8
 ) -> list[StageResult]:
@@ -202,14 +239,9 @@ def check_golden(
         batch: pictures at once.
 
     Raises:
-        BundleError: the bundle carries no golden set, and none was given.
+        BundleError: it carries none, and none were given.
     """
-    golden = golden or bundle.golden()
-    if golden is None:
-        raise BundleError(
-            f"{bundle.path} was exported without a golden set",
-            "export with one, or check against the run: rmatk parity BUNDLE DATA --against RUN",
-        )
+    golden = golden or golden_of(bundle)
     manifest, classes = bundle.manifest, bundle.classes()
     wrong: list[str] = []
     parts: list[list[Float32]] = [[] for _ in engines]

@@ -17,7 +17,7 @@ from rmatk_runtime.files import sha256_file
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import MANIFEST, Decision, FileEntry, Tolerance, encode_manifest
 from rmatk_runtime.paired import accuracy_difference
-from rmatk_runtime.parity import Engine, check_golden, compare_embeddings, open_engines
+from rmatk_runtime.parity import Engine, check_golden, compare_embeddings, golden_of, open_engines
 from rmatk_runtime.preprocess import Float32
 
 CLASSES = ClassMatrix(("left", "right"), np.array([[1, 0], [0, 1]], np.float32))
@@ -88,8 +88,8 @@ def test_a_sound_bundle_passes_on_its_golden_set(tiny_bundle: Path):
         stages = check_golden(bundle, engines * 2, batch=3)
     assert [stage.stage for stage in stages] == ["preprocessing", *["onnxruntime cpu fp32"] * 2]
     assert all(stages) and stages[1] == stages[2]
-    golden = bundle.golden()
-    assert golden is not None and stages[1].accuracy_difference is not None
+    golden = golden_of(bundle)
+    assert stages[1].accuracy_difference is not None
     unknown = dataclasses.replace(golden, labels=("",) * len(golden.labels))
     with open_engines(bundle, "cpu") as engines:
         engine = check_golden(bundle, engines, golden=unknown)[1]
@@ -139,4 +139,4 @@ def test_without_a_golden_set_it_says_what_to_do(tiny_bundle: Path, tmp_path: Pa
     bare = msgspec.structs.replace(manifest, golden=None, files=files)
     (copy / MANIFEST).write_bytes(encode_manifest(bare))
     with pytest.raises(BundleError, match="golden"):
-        check_golden(Bundle.open(copy), [])
+        golden_of(Bundle.open(copy))

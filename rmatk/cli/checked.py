@@ -1,0 +1,85 @@
+"""What ``rmatk parity`` checks on: the bundle's golden set, or photos with the trained model beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from PIL.Image import Image
+
+    from rmatk_export.bisect import Bisection
+    from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.parity import Engine, StageResult
+    from rmatk_runtime.preprocess import UInt8
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What parity found, each picture by its name in the stages, and the float32 graph of a run, if any."""
+
+    stages: Sequence[StageResult]
+    picture: Callable[[str], Image | UInt8]
+    reference: Callable[[], ModelProto | None]
+
+
+def check_carried(bundle: Bundle, engines: Sequence[Engine]) -> Checked:
+    """Check from the golden set that the bundle carries."""
+    from rmatk_runtime.parity import check_golden, golden_of
+
+    golden = golden_of(bundle)
+    pictures = dict(zip(golden.names, golden.images, strict=True))
+    return Checked(check_golden(bundle, engines, golden=golden), pictures.__getitem__, lambda: None)
+
+
+def check_photos(bundle: Bundle, engines: Sequence[Engine], run: Path, data: Path, *, quiet: bool) -> Checked:
+    """Check against the run, in PyTorch, on the photos in ``data``."""
+    from rmatk.backbone import load_backbone
+    from rmatk.cli.console import progress_bar
+    from rmatk.data import read_folder
+    from rmatk.parity import check_against_run, reference_graph
+    from rmatk.run import load_run
+    from rmatk_runtime.preprocess import load_image
+
+    loaded = load_run(run)
+    config = loaded.record.config
+    photos = read_folder(data)
+    backbone = load_backbone(config.model, config.pretrained)
+    with progress_bar(quiet=quiet) as progress:
+        task = progress.add_task("photos", total=len(photos.flat()[0]), note="")
+        stages = check_against_run(
+            bundle,
+            engines,
+            loaded,
+            backbone,
+            photos,
+            on_images=lambda count: progress.advance(task, count),
+        )
+    return Checked(stages, lambda name: load_image(data / name), lambda: reference_graph(loaded, backbone))
+
+
+def bisect_checked(
+    bundle: Bundle, engines: Sequence[Engine], checked: Checked, *, quiet: bool
+) -> list[Bisection]:
+    """Bisect what failed, or all graphs where nothing did.
+
+    Raises:
+        BundleError: neither a run nor a float32 graph in the bundle to hold the others against.
+    """
+    from rmatk.cli.console import progress_bar
+    from rmatk_export.bisect import bisect_stages
+    from rmatk_runtime.preprocess import preprocess
+
+    with progress_bar(quiet=quiet) as progress:
+        task = progress.add_task("nodes", total=None, note="")
+        return bisect_stages(
+            bundle,
+            engines,
+            checked.stages,
+            lambda name: preprocess(checked.picture(name), bundle.manifest.preprocess),
+            reference=checked.reference(),
+            on_node=lambda stage, done, total: progress.update(task, completed=done, total=total, note=stage),
+        )
