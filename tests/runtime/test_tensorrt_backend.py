@@ -17,10 +17,22 @@ from rmatk_runtime.backends import tensorrt_lane
 from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from rmatk_runtime.backends.tensorrt import TensorRtBackend
 from rmatk_runtime.cuda import Cuda
-from rmatk_runtime.engines.tensorrt import TensorRt
+from rmatk_runtime.engines.build import build_plan
+from rmatk_runtime.engines.options import BuildOptions
+from rmatk_runtime.engines.tensorrt import TensorRt, load_tensorrt
 from rmatk_runtime.errors import BackendError
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime, Status
-from tests.runtime.fakes.tensorrt_runtime import REMOVED, SCRATCH, VERSIONS, fake_plan, fake_tensorrt
+from tests.runtime.fakes.tensorrt_builder import MEMBERS
+from tests.runtime.fakes.tensorrt_runtime import (
+    REMOVED,
+    SCRATCH,
+    VERSIONS,
+    Context,
+    Engine,
+    Runtime,
+    fake_plan,
+    fake_tensorrt,
+)
 
 WIDTH = 5
 
@@ -223,7 +235,7 @@ def test_no_more_batch_sizes_are_kept_than_agreed(
 
 
 def test_rtx_is_left_to_capture_by_itself_and_makes_its_kernels_first(cuda: FakeCudaRuntime, graph: Path):
-    with open_backend(cuda, graph, "1.7.1.116") as backend:
+    with open_backend(cuda, graph, "1.7.1") as backend:
         for _ in range(3):
             backend.embed(images(2))
         (how,) = (arguments[0] for name, arguments in cuda.calls if name == "create_execution_context")
@@ -297,7 +309,7 @@ def test_contexts_go_before_their_memory_and_the_engine_last(cuda: FakeCudaRunti
 
 
 def test_a_plan_of_another_version_is_refused_in_tensorrts_words(cuda: FakeCudaRuntime, graph: Path):
-    trt = TensorRt(fake_tensorrt(cuda, "10.13.3.9"), "tensorrt", "10.13.3.9")
+    trt = TensorRt(fake_tensorrt(cuda, "10.13.3"), "tensorrt", "10.13.3")
     with pytest.raises(BackendError, match="does not load test.engine: plan of 10.3.0") as caught:
         TensorRtBackend(trt, fake_plan(graph), "test.engine", Cuda(cuda))
     assert "rmatk export" in (caught.value.hint or "")
@@ -319,6 +331,29 @@ def test_works_again_after_a_failure_on_the_way(cuda: FakeCudaRuntime, graph: Pa
         with pytest.raises(BackendError):
             backend.embed(images(20, seed=1))
         check(backend, graph, 20, seed=2)
+
+
+@pytest.mark.parametrize("api", ["10.3.0", "10.13.3", "11.4.0", "rtx 1.7.1"])
+def test_the_fake_has_no_member_that_the_real_classes_lack(api: str):
+    for name, fake in (("Runtime", Runtime), ("ICudaEngine", Engine), ("IExecutionContext", Context)):
+        real = set(MEMBERS[name][api].split())
+        own = {member for member in vars(fake) if not member.startswith("_")}
+        missing = own - real
+        assert not missing or (missing, api) == ({"create_runtime_config"}, "10.3.0")
+        gone = set(MEMBERS[name]["10.3.0"].split()) - set(MEMBERS[name]["11.4.0"].split())
+        assert not own & gone and set(REMOVED) <= set(MEMBERS["ICudaEngine"]["10.3.0"].split())
+
+
+@pytest.mark.tensorrt
+def test_the_real_module_without_a_gpu_refuses_in_its_own_words(cuda: FakeCudaRuntime, tmp_path: Path):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed here")
+    trt = load_tensorrt("tensorrt_rtx")
+    options = BuildOptions(compute_capabilities=("8.9",))
+    shapes = {"images": ((1, 3, 4, 4), (4, 3, 4, 4), (8, 3, 4, 4))}
+    plan = build_plan(trt, write_graph(tmp_path / "g.onnx"), shapes, options, gpu=None)
+    with pytest.raises(BackendError, match=r"TensorRT for RTX .* does not load test.engine: .*") as caught:
+        TensorRtBackend(trt, plan.data, "test.engine", Cuda(cuda))
+    assert "cudaError 35" in caught.value.message and not cuda.live
 
 
 def use(cuda: FakeCudaRuntime, graph: Path, version: str) -> None:

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "tensorrt", "ort-tensorrt", "cuda", "cpu")
 _DEVICES = Path("/dev")
-_CONSENT = "or accept the CPU with --allow-cpu"
+_CONSENT = "or take the CPU: --backend cpu, or --allow-cpu in rmatk infer"
 
 
 def open_backend(
@@ -81,11 +81,18 @@ def _open_best(bundle: Bundle, graph: Graph, *, allow_cpu: bool) -> Backend:
         return _open_cpu(bundle, graph)
     reasons = "\n".join(f"{way}: {error.message}" for way, error in failed.items())
     if not allow_cpu:
-        what = "a GPU is here" if gpu else f"{bundle.path} holds engines"
-        cure = f"rmatk export {bundle.path} --trt" if gpu else "--backend cpu"
-        raise BackendError(f"{what}, and nothing can use it here\n{reasons}", f"{cure}; {_CONSENT}")
+        raise _refusal(bundle, reasons, gpu=gpu)
     logger.warning("%s", reasons)
     return _open_cpu(bundle, graph)
+
+
+def _refusal(bundle: Bundle, reasons: str, *, gpu: bool) -> BackendError:
+    """Why ``auto`` takes nothing."""
+    if gpu:
+        what, cure = "a GPU is here, and nothing can use it", f"rmatk export {bundle.path} --trt"
+    else:
+        what, cure = f"{bundle.path} holds engines, and no GPU is here", "run it where they were built for"
+    return BackendError(f"{what}\n{reasons}", f"{cure}; {_CONSENT}")
 
 
 def _open_cpu(bundle: Bundle, graph: Graph) -> Backend:

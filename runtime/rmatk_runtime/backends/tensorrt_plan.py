@@ -6,17 +6,17 @@ of them have are used, and what one of them lacks is looked up by name.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rmatk_runtime.cuda import OUT_OF_MEMORY
+from rmatk_runtime.engines.messages import Messages
 from rmatk_runtime.engines.tensorrt import TensorRt
 from rmatk_runtime.errors import BackendError
 
-_KEPT = 5  # of TensorRT's messages: the last ones say what went wrong
+_REBUILD = "build it again on this machine: rmatk export BUNDLE --trt"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Plan:
 
     def __init__(self, trt: TensorRt, data: bytes, where: str) -> None:
         self._trt = trt
-        self._messages: deque[str] = deque(maxlen=_KEPT)
+        self._messages = Messages(trt)
         self._shared_memory = trt.member("ExecutionContextAllocationStrategy", "USER_MANAGED")
         if self._shared_memory is None:
             raise BackendError(
@@ -55,7 +55,6 @@ class Plan:
             )
         # TensorRT for RTX swaps kernels while it runs, so only itself knows when to capture.
         self.captures_itself = trt.member("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE") is not None
-        self._logger = _listening_logger(trt.module, self._messages)
         self._runtime: Any = None
         self._engine: Any = None
         try:
@@ -73,7 +72,7 @@ class Plan:
 
     def _load_runtime(self) -> Any:
         try:
-            return self._trt.module.Runtime(self._logger)
+            return self._trt.module.Runtime(self._messages.logger)
         except TypeError as error:  # what the bindings make of a null pointer
             raise self.error(f"{self._trt.title} does not start", "rmatk doctor") from error
 
@@ -101,8 +100,9 @@ class Plan:
         return config
 
     def error(self, message: str, hint: str | None = None) -> BackendError:
-        """``message`` with what TensorRT last said."""
-        said, self._messages = " | ".join(self._messages), deque(maxlen=_KEPT)
+        """``message`` with all that TensorRT has said: the reason often comes first, not last."""
+        said = "; ".join(self._messages.errors)
+        self._messages.errors.clear()
         return BackendError(f"{message}: {said}" if said else message, hint)
 
     def close(self) -> None:
@@ -127,21 +127,3 @@ class Plan:
         if [len(side) for side in sides.values()] != [1, 1]:
             raise BackendError(f"{where} has not one input and one output", _REBUILD)
         return sides[trt.TensorIOMode.INPUT][0], sides[trt.TensorIOMode.OUTPUT][0]
-
-
-_REBUILD = "build it again on this machine: rmatk export BUNDLE --trt"
-
-
-def _listening_logger(module: Any, messages: deque[str]) -> Any:
-    """A TensorRT logger that keeps errors: its calls return only None or False."""
-    serious = (module.ILogger.INTERNAL_ERROR, module.ILogger.ERROR)
-
-    class Logger(module.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            module.ILogger.__init__(self)
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in serious:
-                messages.append(message)
-
-    return Logger()

@@ -4,7 +4,7 @@ An engine really computes: when its stream gets to it, it reads the bytes at its
 ONNX graph that its plan names through ONNX Runtime, and writes to its output's address. Shapes and addresses
 are taken as they were when it was enqueued or captured, as on a GPU.
 
-Members are those of the real bindings' 10.3.0, 10.13.3, 11.4.0 and of TensorRT for RTX 1.7.1. What 11 removed
+Members are those of the real bindings, which a test holds against ``tensorrt_members.json``. What 11 removed
 is there for 10 and recorded like every call, so that a test can see that nobody uses it.
 """
 
@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
+from tests.runtime.fakes.tensorrt_builder import Severity
 
-VERSIONS = ("10.3.0", "10.13.3.9", "11.4.0.106", "1.7.1.116")
+VERSIONS = ("10.3.0", "10.13.3", "11.4.0", "1.7.1")
 SCRATCH = 1 << 20
 # Of the engine: in 10, gone in 11. The names of 8.6 (bindings, execute_async_v2) were gone in 10 already.
 REMOVED = (
@@ -50,7 +51,9 @@ class Strategy(Enum):
 
 
 class ILogger:
-    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+    def __init__(self) -> None:
+        """A subclass must call this, or the real one refuses it."""
+        self.initialised = True
 
 
 def fake_tensorrt(cuda: FakeCudaRuntime, version: str) -> SimpleNamespace:
@@ -74,6 +77,7 @@ class Fake:
     """What the objects of one runtime share."""
 
     def __init__(self, cuda: FakeCudaRuntime, version: str, logger: Any) -> None:
+        assert logger.initialised
         self.cuda, self.version, self.logger = cuda, version, logger
 
     def call(self, name: str, *arguments: Any) -> bool:
@@ -81,14 +85,14 @@ class Fake:
         fails = len(self.cuda.calls) in self.cuda.fail
         self.cuda.calls.append((name, arguments))
         if fails:
-            self.logger.log(ILogger.ERROR, f"{name} was made to fail")
+            self.logger.log(Severity.ERROR, f"{name} was made to fail")
         return not fails
 
     def born(self, thing: Any, kind: str, *needs: Any) -> None:
         """Note a TensorRT object; what it needs must outlive it."""
         number = self.cuda.new(kind)
-        thing.number = number
-        weakref.finalize(thing, self._gone, number, kind, [need.number for need in needs]).atexit = False
+        thing._number = number
+        weakref.finalize(thing, self._gone, number, kind, [need._number for need in needs]).atexit = False
 
     def _gone(self, number: int, kind: str, needs: list[int]) -> None:
         self.cuda.calls.append((f"release {kind}", (number,)))
@@ -109,7 +113,7 @@ class Runtime:
             return None
         plan = json.loads(serialized_engine)
         if plan["version"] != self._fake.version:
-            self._fake.logger.log(ILogger.ERROR, f"plan of {plan['version']}, runtime {self._fake.version}")
+            self._fake.logger.log(Severity.ERROR, f"plan of {plan['version']}, runtime {self._fake.version}")
             return None
         return Engine(self._fake, self, plan)
 
@@ -129,33 +133,33 @@ _TYPES = {"tensor(float)": (DataType.FLOAT, np.float32), "tensor(uint8)": (DataT
 class Engine:
     def __init__(self, fake: Fake, runtime: Runtime, plan: dict[str, Any]) -> None:
         self._fake, self._batch = fake, plan["batch"]
-        self.session = _session(plan["onnx"])
-        self.tensors = {
+        self._session = _session(plan["onnx"])
+        self._tensors = {
             put.name: (mode, tuple(put.shape[1:]), *_TYPES[put.type])
             for mode, puts in (
-                (TensorIOMode.INPUT, self.session.get_inputs()),
-                (TensorIOMode.OUTPUT, self.session.get_outputs()),
+                (TensorIOMode.INPUT, self._session.get_inputs()),
+                (TensorIOMode.OUTPUT, self._session.get_outputs()),
             )
             for put in puts
         }
-        self.num_io_tensors = len(self.tensors)
+        self.num_io_tensors = len(self._tensors)
         fake.born(self, "engine", runtime)
 
     def get_tensor_name(self, index: int) -> str:
-        return list(self.tensors)[index]
+        return list(self._tensors)[index]
 
     def get_tensor_mode(self, name: str) -> TensorIOMode:
-        return self.tensors[name][0]
+        return self._tensors[name][0]
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return (-1, *self.tensors[name][1])
+        return (-1, *self._tensors[name][1])
 
     def get_tensor_dtype(self, name: str) -> DataType:
-        return self.tensors[name][2]
+        return self._tensors[name][2]
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
-        assert profile_index == 0 and self.tensors[name][0] is TensorIOMode.INPUT
-        return [(batch, *self.tensors[name][1]) for batch in self._batch]
+        assert profile_index == 0 and self._tensors[name][0] is TensorIOMode.INPUT
+        return [(batch, *self._tensors[name][1]) for batch in self._batch]
 
     def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
         return SCRATCH
@@ -208,17 +212,17 @@ class Context:
         return self._fake.call("set_input_shape", name, shape) and fits
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
-        assert name in self._engine.tensors
+        assert name in self._engine._tensors
         self._addresses[name] = memory
         return self._fake.call("set_tensor_address", name, memory)
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         if not self._fake.call("execute_async_v3", stream_handle):
             return False
-        (name, (_, _, _, dtype)), (target, (_, width, _, _)) = self._engine.tensors.items()
+        (name, (_, _, _, dtype)), (target, (_, width, _, _)) = self._engine._tensors.items()
         shape, source, result = self._shape, self._addresses[name], self._addresses[target]
         size, given = int(np.prod(shape)) * np.dtype(dtype).itemsize, shape[0] * int(np.prod(width)) * 4
-        session, cuda, memory, number = self._engine.session, self._fake.cuda, self._memory, self.number
+        session, cuda, memory, number = self._engine._session, self._fake.cuda, self._memory, self._number
         changes, before = self._changes, self._changes[0]
 
         def compute() -> None:

@@ -1,0 +1,68 @@
+"""Engines built, found, run and compared on a real GPU, in both flavours and every precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rmatk_runtime.backends import open_backend
+from rmatk_runtime.backends.tensorrt import TensorRtBackend
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.engines.build import build_engine
+from rmatk_runtime.engines.key import BatchProfile, Flavour
+from rmatk_runtime.engines.machine import this_machine
+from rmatk_runtime.engines.options import BuildOptions
+from rmatk_runtime.engines.store import Engine, delete_engine, find_engine
+from rmatk_runtime.engines.tensorrt import FLAVOURS, load_tensorrt
+from rmatk_runtime.errors import MissingExtraError
+from rmatk_runtime.gpu import Gpu
+from rmatk_runtime.manifest import Precision
+from rmatk_runtime.parity import Engine as Stage
+from rmatk_runtime.parity import check_golden
+
+pytestmark = [pytest.mark.gpu, pytest.mark.tensorrt]
+
+CASES = [(flavour, precision) for flavour in FLAVOURS for precision in ("fp32", "fp16", "int8")]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
+def engine(request: pytest.FixtureRequest, gpu: Gpu, bundle: Bundle) -> Engine:
+    flavour: Flavour
+    precision: Precision
+    flavour, precision = request.param
+    try:
+        trt = load_tensorrt(flavour)
+    except MissingExtraError as error:
+        pytest.skip(error.message)
+    options = BuildOptions(batch=BatchProfile(2, 4, 8))
+    built = build_engine(bundle, bundle.graph(precision), trt, options, gpu=gpu)
+    request.addfinalizer(lambda: delete_engine(built))
+    return built
+
+
+def images(count: int) -> np.ndarray:
+    return np.random.default_rng(count).normal(size=(count, 3, 32, 32)).astype(np.float32)
+
+
+def test_gives_what_pytorch_gave(bundle: Bundle, engine: Engine):
+    assert find_engine(bundle, this_machine(), precision=engine.key.precision) == engine
+    with open_backend(bundle, precision=engine.key.precision) as backend:
+        assert isinstance(backend, TensorRtBackend)
+        stages = check_golden(bundle, [Stage(backend.name, engine.key.precision, backend)])
+    assert all(stages), [stage.reason for stage in stages if not stage]
+
+
+def test_filled_up_captured_and_split_batches_are_the_same_rows(bundle: Bundle, engine: Engine):
+    """1 is filled up to 2; the third call of a size replays its graph; 21 alternate between two lanes."""
+    batch = images(21)
+    with TensorRtBackend.open(engine) as backend:
+        whole = backend.embed(batch)
+        for count in (1, 2, 5, 8):
+            calls = [backend.embed(batch[:count]) for _ in range(4)]
+            for call in calls[1:]:
+                np.testing.assert_array_equal(call, calls[0])
+            # Kernels of another batch size may sum in another order.
+            cosine = (calls[0] * whole[:count]).sum(axis=1)
+            assert cosine.min() > bundle.manifest.tolerances[engine.key.precision].min_cosine
+        np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-3)
+        assert backend.times.compute > 0 and backend.times.upload > 0

@@ -1,0 +1,294 @@
+"""All that only a GPU can tell, in one command: builds every engine, checks parity, times everything.
+
+    python tools/gpu_check.py -o gpu_check.json --model ViT-B-16-quickgelu --random-weights
+
+Without a bundle one is made first: a short training on rendered photos, then an export in every precision;
+engines go into the bundle. Each part stands alone: what is not there, or fails, is written down under
+``not_run`` with its reason, and the rest goes on. Times are wall clock around whole calls, copies included,
+after a warm-up; ``device_ms`` are CUDA events around TensorRT. Clocks are as they are found: on a Jetson set
+the power mode and run jetson_clocks before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from rmatk_runtime.backends import Backend, open_backend
+from rmatk_runtime.backends.tensorrt import TensorRtBackend
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.cuda import Cuda
+from rmatk_runtime.engines.build import build_engine
+from rmatk_runtime.engines.key import BatchProfile, Flavour
+from rmatk_runtime.engines.options import BuildOptions
+from rmatk_runtime.engines.tensorrt import FLAVOURS, load_tensorrt
+from rmatk_runtime.errors import RmatkError
+from rmatk_runtime.files import write_atomic
+from rmatk_runtime.gpu import Gpu, driver_version, list_gpus
+from rmatk_runtime.manifest import Graph
+from rmatk_runtime.parity import Engine, StageResult, check_golden
+from rmatk_runtime.preprocess import Float32
+from rmatk_runtime.probes.packages import installed_version
+
+PACKAGES = ("numpy", "torch", "open_clip_torch", "onnxruntime", "onnxruntime-gpu", "cuda-bindings")
+WARM_UP = 10  # the first call of a batch size allocates, the second captures a graph
+CLASSES = 4
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch size: milliseconds per call; ``device``: upload, compute and download of the last."""
+
+    batch: int
+    p50_ms: float
+    p90_ms: float
+    images_per_second: float
+    device_ms: dict[str, float] | None = None
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to run the image encoder. ``memory_mb``: GPU memory it took, weights and buffers."""
+
+    what: str
+    precision: str
+    parity: StageResult | None = None
+    timings: tuple[Timing, ...] = ()
+    memory_mb: float | None = None
+    build_seconds: float | None = None
+    engine_mb: float | None = None
+
+
+class Missing(msgspec.Struct, frozen=True, kw_only=True):
+    """What was not run, and why."""
+
+    what: str
+    reason: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The file that is written."""
+
+    date: str
+    machine: str
+    gpu: Gpu | None
+    driver_cuda: str | None
+    versions: dict[str, str | None]
+    model: str
+    rounds: int
+    rows: list[Row]
+    not_run: list[Missing]
+
+
+class Check:
+    """Gathers rows and reasons."""
+
+    def __init__(self, bundle: Bundle, batches: tuple[int, ...], rounds: int) -> None:
+        self.bundle, self.batches, self.rounds = bundle, batches, rounds
+        self.rows: list[Row] = []
+        self.missing: list[Missing] = []
+        self.versions: dict[str, str] = {}
+
+    @contextmanager
+    def part(self, what: str) -> Iterator[None]:
+        """One part: what it raises is the reason why it was not run."""
+        print(what, file=sys.stderr, flush=True)
+        try:
+            yield
+        except (RmatkError, RuntimeError, ImportError, OSError) as error:  # torch's all are RuntimeErrors
+            self.missing.append(Missing(what=what, reason=str(error).strip().split("\n\n")[0]))
+
+    def engine(self, graph: Graph, flavour: Flavour) -> None:
+        """Build an engine, check and time it."""
+        gpu, trt = list_gpus()[0], load_tensorrt(flavour)
+        self.versions[flavour] = trt.version
+        options = BuildOptions(batch=BatchProfile(1, 8, 32))
+        engine = build_engine(self.bundle, graph, trt, options, gpu=gpu)
+        built = engine.sidecar
+        self.backend(
+            trt.title,
+            graph,
+            partial(TensorRtBackend.open, engine),
+            build_seconds=built.seconds,
+            engine_mb=round(built.size / 1e6, 2),
+        )
+
+    def backend(self, what: str, graph: Graph, open_it: Callable[[], Backend], **known: Any) -> None:
+        """Parity on the golden set, then every batch size."""
+        before = free_memory()
+        with open_it() as backend:
+            name = f"{backend.name} {graph.precision}"
+            stage = check_golden(self.bundle, [Engine(name, graph.precision, backend)])[-1]
+            timings = tuple(self.time(batch, backend.embed, backend) for batch in self.batches)
+            after = free_memory()
+        taken = None if before is None or after is None else round((before - after) / 1e6, 1)
+        self.rows.append(
+            Row(what=what, precision=graph.precision, parity=stage, timings=timings, memory_mb=taken, **known)
+        )
+
+    def images(self, batch: int) -> Float32:
+        """(N, 3, H, W) float32 random images: speed does not depend on what they show."""
+        spec = self.bundle.manifest.preprocess
+        shape = (batch, 3, spec.height, spec.width)
+        return np.random.default_rng(batch).normal(size=shape).astype(np.float32)
+
+    def time(self, batch: int, embed: Callable[[Float32], Any], backend: Backend | None = None) -> Timing:
+        """Percentiles over whole calls, from host memory to host memory."""
+        images = self.images(batch)
+        for _ in range(WARM_UP):
+            embed(images)
+        seconds = []
+        for _ in range(self.rounds):
+            start = time.perf_counter()
+            embed(images)
+            seconds.append(time.perf_counter() - start)
+        p50, p90 = map(float, np.percentile(seconds, (50, 90)))
+        times = backend.times if isinstance(backend, TensorRtBackend) else None
+        return Timing(
+            batch=batch,
+            p50_ms=round(1e3 * p50, 4),
+            p90_ms=round(1e3 * p90, 4),
+            images_per_second=round(batch / p50, 1),
+            device_ms=times and {key: round(value, 4) for key, value in msgspec.to_builtins(times).items()},
+        )
+
+
+def free_memory() -> int | None:
+    """Free bytes of the GPU, or None without one."""
+    try:
+        return int(Cuda.load().call("cudaMemGetInfo")[0])
+    except RmatkError:
+        return None
+
+
+def check_torch(check: Check, run: Path | None) -> None:
+    """PyTorch on the GPU: as trained, and compiled; in float32 and under autocast to float16."""
+    if run is None:
+        raise RmatkError("no run to load the model from (--run)")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RmatkError("PyTorch finds no GPU")
+
+    from rmatk.backbone import load_backbone
+    from rmatk.run import load_run, restore
+
+    loaded = load_run(run)
+    config = loaded.record.config
+    model = restore(loaded, load_backbone(config.model, config.pretrained, "cuda"))
+    for what, encode in (
+        ("PyTorch eager", model.encode_images),
+        ("torch.compile", torch.compile(model.encode_images, mode="reduce-overhead")),
+    ):
+        for precision in ("fp32", "fp16"):
+
+            def embed(images: Float32, encode: Any = encode, half: bool = precision == "fp16") -> Any:
+                with torch.autocast("cuda", torch.float16, enabled=half):
+                    return encode(torch.from_numpy(images)).float().cpu().numpy()
+
+            with check.part(f"{what} {precision}"):
+                timings = tuple(check.time(batch, embed) for batch in check.batches)
+                check.rows.append(Row(what=what, precision=precision, timings=timings))
+
+
+def make_bundle(work: Path, model: str, *, random_weights: bool) -> tuple[Path, Path]:
+    """Train for a moment on rendered photos and export in every precision -> (bundle, run)."""
+    from rmatk.backbone import load_backbone
+    from rmatk.config import TrainConfig
+    from rmatk.deploy import export_source
+    from rmatk.scenes.photos import rendered_kinds, write_photos
+    from rmatk.train import train
+    from rmatk_export.bundle import write_bundle
+
+    photos = write_photos(work / "photos", kinds=rendered_kinds()[:CLASSES], train=12, test=1) / "train"
+    pretrained = write_random_weights(work, model) if random_weights else None
+    backbone = load_backbone(model, pretrained)
+    config = TrainConfig(model=model, pretrained=pretrained, shots=8, epochs=2)
+    run = train(config, backbone, photos, work / "run")
+    write_bundle(export_source(run, backbone, precisions=PRECISIONS), work / "bundle")
+    return work / "bundle", work / "run"
+
+
+def write_random_weights(work: Path, model: str) -> str:
+    """Weights as they are before any training: as fast as trained ones, and there without a network."""
+    from rmatk.torchvision_ops import import_torchvision
+
+    import_torchvision()
+    import open_clip
+    from safetensors.torch import save_file
+
+    path = work / "random.safetensors"
+    save_file(open_clip.create_model(model, pretrained=None).state_dict(), path)
+    return str(path)
+
+
+def run_all(check: Check, run: Path | None) -> Report:
+    """Every part, in turn."""
+    gpu: Gpu | None = None
+    driver: str | None = None
+    with check.part("GPU"):
+        gpu, driver = list_gpus()[0], driver_version()
+    for graph in check.bundle.graphs():
+        for flavour in FLAVOURS:
+            with check.part(f"{flavour} {graph.precision}"):
+                check.engine(graph, flavour)
+        for name in ("cuda", "ort-tensorrt", "cpu"):
+            with check.part(f"onnxruntime {name} {graph.precision}"):
+                opener = partial(open_backend, check.bundle, name, precision=graph.precision)
+                check.backend(f"ONNX Runtime {name}", graph, opener)
+    with check.part("PyTorch"):
+        check_torch(check, run)
+    manifest = check.bundle.manifest
+    return Report(
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        gpu=gpu,
+        driver_cuda=driver,
+        versions={**check.versions, **{name: installed_version(name) for name in PACKAGES}},
+        model=f"{manifest.model.name} {manifest.model.pretrained or ''}".strip(),
+        rounds=check.rounds,
+        rows=check.rows,
+        not_run=check.missing,
+    )
+
+
+def main() -> None:
+    """Check, write the JSON, and say in a line each what came out."""
+    p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    p.add_argument("-o", "--out", type=Path, required=True, help="the JSON file to write")
+    p.add_argument("--bundle", type=Path, help="a bundle; made anew if unset")
+    p.add_argument("--run", type=Path, help="its run, for PyTorch's times")
+    p.add_argument("--model", default="rmatk-micro", help="the model of a bundle made anew")
+    p.add_argument("--random-weights", action="store_true", help="untrained weights for --model")
+    p.add_argument("--batches", default="1,8,32")
+    p.add_argument("--rounds", type=int, default=200)
+    args = p.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        bundle, run = args.bundle, args.run
+        if bundle is None:
+            bundle, run = make_bundle(Path(place), args.model, random_weights=args.random_weights)
+        check = Check(Bundle.open(bundle), tuple(map(int, args.batches.split(","))), args.rounds)
+        report = run_all(check, run)
+    write_atomic(args.out, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    for row in report.rows:
+        parity = "" if row.parity is None else ", parity ok" if row.parity else f", {row.parity.reason}"
+        times = ", ".join(f"{timing.p50_ms:.2f} ms at {timing.batch}" for timing in row.timings)
+        print(f"{row.what} {row.precision}: {times}{parity}")
+    for missing in report.not_run:
+        print(f"not run: {missing.what}: {missing.reason}")
+    print(args.out)
+
+
+if __name__ == "__main__":
+    main()
