@@ -12,7 +12,7 @@ import hashlib
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 import numpy as np
@@ -75,20 +75,25 @@ def load_image(path: Path) -> Image.Image:
     Raises:
         DataError: missing, unreadable, truncated or absurdly large file.
     """
+    return decode_image(path, str(path))
+
+
+def decode_image(file: Path | IO[bytes], name: str) -> Image.Image:
+    """As :func:`load_image`, from an open file too; errors call it ``name``."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(file) as image:
                 image.load()
                 return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
-        raise DataError(f"no such image: {path}") from None
+        raise DataError(f"no such image: {name}") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path} is not an image that can be read") from None
+        raise DataError(f"{name} is not an image that can be read") from None
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path} cannot be decoded: {error}") from error
+        raise DataError(f"{name} cannot be decoded: {error}") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path} is too large: {error}") from error
+        raise DataError(f"{name} is too large: {error}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

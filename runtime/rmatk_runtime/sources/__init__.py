@@ -20,7 +20,9 @@ from rmatk_runtime.sources.base import Source, SourceInfo, SourceState
 from rmatk_runtime.sources.camera import open_camera
 from rmatk_runtime.sources.chain import ChainSource, LoopSource
 from rmatk_runtime.sources.credentials import without_credentials
+from rmatk_runtime.sources.gstreamer import open_csi, open_gstreamer
 from rmatk_runtime.sources.images import ImageSource, is_image, list_images, natural_key
+from rmatk_runtime.sources.mjpeg import open_stdin
 from rmatk_runtime.sources.options import DEFAULTS, SourceOptions
 from rmatk_runtime.sources.pattern import open_pattern
 from rmatk_runtime.sources.video import VideoSource
@@ -28,7 +30,11 @@ from rmatk_runtime.sources.video import VideoSource
 __all__ = ["Source", "SourceInfo", "SourceOptions", "SourceState", "open_source"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_CAMERA_SCHEMES = ("v4l2", "rtsp", "rtsps", "http", "https")
+_SCHEMES = {
+    "test": open_pattern,
+    "csi": open_csi,
+    **dict.fromkeys(("v4l2", "rtsp", "rtsps", "http", "https"), open_camera),
+}
 _KNOWN = "use a file, a folder, a glob, 0, /dev/video0, rtsp://..., http://... or test://"
 
 
@@ -78,20 +84,17 @@ def _open_live(uri: str, options: SourceOptions) -> Source | None:
     """The camera, stream or pattern that ``uri`` names, or None where it is a path."""
     if uri.isdecimal() or uri.startswith("/dev/video"):
         return open_camera(uri, options)
+    if uri == "-":
+        return open_stdin(uri, options)
+    if uri.lower().startswith("gst:"):
+        return open_gstreamer(uri, options)
     match = _SCHEME.match(uri)
     if match is None:
         return None
-    scheme = match[1].lower()
-    if scheme == "test":
-        return open_pattern(uri, options)
-    if scheme in _CAMERA_SCHEMES:
-        return open_camera(uri, options)
-    if scheme == "csi":
-        raise SourceError(
-            f"{uri}: CSI cameras are not yet supported",
-            "use a USB camera (0 or /dev/video0), an rtsp:// stream, or test://",
-        )
-    raise SourceError(f"{without_credentials(uri)}: the scheme {scheme}:// is not known", _KNOWN)
+    opener = _SCHEMES.get(match[1].lower())
+    if opener is None:
+        raise SourceError(f"{without_credentials(uri)}: the scheme {match[1]}:// is not known", _KNOWN)
+    return opener(uri, options)
 
 
 def _expand(uri: str) -> list[Path]:
@@ -100,10 +103,12 @@ def _expand(uri: str) -> list[Path]:
     if path.exists():
         return [path]
     if not glob.has_magic(uri):
-        raise SourceError(f"no such file, folder or camera: {uri}", _KNOWN)
+        raise SourceError(f"no such file, folder or camera: {without_credentials(uri)}", _KNOWN)
     # glob, not Path.glob, which refuses absolute patterns
     found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     found = [entry for entry in found if entry.is_file()]
     if not found:
-        raise SourceError(f"no file matches {uri}", "quote the pattern, and check it with ls")
+        raise SourceError(
+            f"no file matches {without_credentials(uri)}", "quote the pattern, and check it with ls"
+        )
     return sorted(found, key=lambda entry: natural_key(str(entry)))

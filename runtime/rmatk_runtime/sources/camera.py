@@ -18,9 +18,10 @@ from rmatk_runtime.sources.pyav import import_av, reason, to_rgb_array
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-# UDP loses packets behind routers. No "nobuffer": it throws away what was read while probing, and with it
-# the first key frame, or the whole of a short stream.
-_RTSP = {"rtsp_transport": "tcp"}
+# Half a second of looking at the stream is enough; FFmpeg's own choice takes two, to measure a rate. No
+# "nobuffer": it throws away what was read meanwhile, and with it the first key frame.
+_STREAM = {"analyzeduration": "500000", "fpsprobesize": "0"}
+_RTSP = {"rtsp_transport": "tcp", **_STREAM}  # UDP loses packets behind routers
 _LOST = "check cable, power and network"
 
 
@@ -61,7 +62,7 @@ class AvConnection(Connection):
             raise SourceError(f"{name} carries no video", "check the address of the stream")
         self._stream = streams[0]
         rate = self._stream.average_rate
-        self.size = (self._stream.width, self._stream.height)
+        self.size = (self._stream.width, self._stream.height) if self._stream.width else None
         self.rate = float(rate) if rate else None
 
     def __iter__(self) -> Iterator[Picture | None]:
@@ -90,9 +91,15 @@ class AvConnection(Connection):
 
 
 def _open_stream(uri: str, options: SourceOptions) -> InputContainer:
-    settings = _RTSP if uri.lower().startswith("rtsp") else {}
+    settings = _RTSP if uri.lower().startswith("rtsp") else _STREAM
     timeout = (options.timeout, options.timeout)
     container: InputContainer = import_av().open(uri, options=settings, timeout=timeout)
+    if settings is _STREAM and container.duration is not None:
+        container.close()
+        raise SourceError(
+            f"{without_credentials(uri)} is a file, not a camera",
+            "download it and give its path: no frame of a file is dropped",
+        )
     return container
 
 

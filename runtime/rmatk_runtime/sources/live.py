@@ -145,6 +145,8 @@ class LiveSource(Source):
                 self._read()
                 return
             except SourceError as error:
+                if self._closing.is_set():
+                    return
                 losses = 1 if self._count > before else losses + 1
                 self._await_next_try(error, losses)
 

@@ -1,0 +1,234 @@
+"""CSI cameras and any GStreamer pipeline, through a ``gst-launch-1.0`` child that writes pictures to a pipe.
+
+A child, since the alternatives depend on how something else was built: OpenCV's wheels come without
+GStreamer, and PyGObject belongs to the system's Python, not to a virtual environment. ``gst-launch-1.0`` is
+wherever GStreamer is, on every Jetson too, and takes with it what crashes.
+
+The pictures come as PNM (``pnmenc``): each begins with its own size, so nothing has to be known or parsed
+from messages before, a camera may change its size, and rows come without the padding to four bytes that
+GStreamer gives raw RGB. ``y4menc`` would halve the bytes, but leaves that padding in (GStreamer 1.22), so
+that pictures whose width is no multiple of eight come out askew.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import partial
+
+import msgspec
+import numpy as np
+
+from rmatk_runtime.errors import SourceError
+from rmatk_runtime.preprocess import UInt8
+from rmatk_runtime.sources.base import Source
+from rmatk_runtime.sources.credentials import scrubbed, secrets_in, without_credentials
+from rmatk_runtime.sources.live import Connection, LiveSource, Picture
+from rmatk_runtime.sources.options import SourceOptions
+from rmatk_runtime.sources.pipe import TimedPipe
+
+PACKAGES = {
+    "pnmenc": "gstreamer1.0-plugins-bad",
+    "videoconvert": "gstreamer1.0-plugins-base",
+    "videotestsrc": "gstreamer1.0-plugins-base",
+    "v4l2src": "gstreamer1.0-plugins-good",
+    "rtspsrc": "gstreamer1.0-plugins-good",
+    "jpegdec": "gstreamer1.0-plugins-good",
+    "avdec_h264": "gstreamer1.0-libav",
+    "nvarguscamerasrc": "nvidia-l4t-gstreamer",
+    "nvvidconv": "nvidia-l4t-gstreamer",
+}
+"""Debian's package (on a Jetson NVIDIA's) of the elements asked for most."""
+
+_TOOL = "gst-launch-1.0"
+_TAIL = ("!", "videoconvert", "!", "video/x-raw,format=RGB", "!", "pnmenc", "!", "fdsink")
+_HEADER = re.compile(rb"P6\n(\d{1,5}) (\d{1,5})\n255\n")
+_HEADER_BYTES = 16  # the longest line of it is shorter
+_ERROR = re.compile(r"^ERROR: from element \S*/\w+:(.*)$|^WARNING: erroneous pipeline: (.*)$", re.MULTILINE)
+_WHY = re.compile(r"reason (not-[\w-]+)")
+_MISSING = re.compile(r'no element "(\S+)"')
+_HINT = "try the pipeline by itself: gst-launch-1.0 PIPELINE ! fakesink"
+_INSTALL = "sudo apt-get install gstreamer1.0-tools gstreamer1.0-plugins-{base,good,bad}"
+_END_SECONDS = 0.5  # between asking a child to end and killing it
+_LINES = 40  # of a child's messages: enough for its last words
+
+# What nvvidconv calls flip-method, by our flip (done first) and rotate (clockwise)
+_FLIP_METHODS = {
+    (None, 0): 0, (None, 270): 1, (None, 180): 2, (None, 90): 3,
+    ("horizontal", 0): 4, ("vertical", 180): 4, ("vertical", 0): 6, ("horizontal", 180): 6,
+    ("horizontal", 90): 5, ("vertical", 270): 5, ("vertical", 90): 7, ("horizontal", 270): 7,
+}  # fmt: skip
+
+
+def open_gstreamer(uri: str, options: SourceOptions) -> Source:
+    """``gst:PIPELINE``, as one writes it for gst-launch-1.0, up to raw video and without a sink.
+
+    Raises:
+        SourceError: GStreamer is not there, or the pipeline does not start; with GStreamer's own words.
+    """
+    text = uri.partition(":")[2]
+    try:
+        pipeline = shlex.split(text)
+    except ValueError as error:
+        raise SourceError(f"gst: the pipeline cannot be split into words: {error}", _HINT) from None
+    name = without_credentials(uri)
+    if not pipeline:
+        raise SourceError("gst: names no pipeline", _HINT)
+    options.check("camera", name)
+    if options.width is not None or options.rate is not None:
+        pipeline += ["!", _caps("video/x-raw", options)]
+    return LiveSource(name, partial(GstConnection, name, pipeline, options.timeout), options)
+
+
+def open_csi(uri: str, options: SourceOptions) -> Source:
+    """``csi://0``: a camera on a Jetson's ribbon cable, mirrored and turned by the board's own hardware.
+
+    Raises:
+        SourceError: not a Jetson, no such camera.
+    """
+    number = uri.partition("://")[2]
+    if not number.isdecimal():
+        raise SourceError(f"{uri} names no CSI camera", "write csi://0 for the first, csi://1 for the second")
+    options.check("camera", uri)
+    pipeline = csi_pipeline(int(number), options)
+    turned = msgspec.structs.replace(options, flip=None, rotate=0)
+    return LiveSource(uri, partial(GstConnection, uri, pipeline, options.timeout), turned)
+
+
+def csi_pipeline(sensor: int, options: SourceOptions) -> list[str]:
+    """The words of the pipeline that reads CSI camera ``sensor``; 1280x720 at 30 per second unless told."""
+    asked = msgspec.structs.replace(
+        options, width=options.width or 1280, height=options.height or 720, rate=options.rate or 30
+    )
+    method = _FLIP_METHODS[options.flip, options.rotate]
+    return [
+        *("nvarguscamerasrc", f"sensor-id={sensor}", "!", _caps("video/x-raw(memory:NVMM)", asked)),
+        *("!", "nvvidconv", f"flip-method={method}", "!", "video/x-raw,format=BGRx"),
+    ]
+
+
+def _caps(kind: str, options: SourceOptions) -> str:
+    """``kind,width=1280,height=720,framerate=30/1``, with what is asked of it."""
+    size = f",width={options.width},height={options.height}" if options.width is not None else ""
+    if options.rate is None:
+        return kind + size
+    rate = Fraction(options.rate).limit_denominator(1001)
+    return f"{kind}{size},framerate={rate.numerator}/{rate.denominator}"
+
+
+class GstConnection(Connection):
+    """A running pipeline; its first picture has come when it is constructed."""
+
+    def __init__(self, name: str, pipeline: Sequence[str], seconds: float) -> None:
+        self._name, self._secrets = name, secrets_in(pipeline)
+        tool = shutil.which(_TOOL)
+        if tool is None:
+            raise SourceError(f"{name} needs {_TOOL}, which is not installed", _INSTALL)
+        ours, theirs = os.pipe()
+        self._child = subprocess.Popen(
+            [tool, "-q", *pipeline, *_TAIL, f"fd={theirs}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            pass_fds=(theirs,),
+            start_new_session=True,  # a terminal's Ctrl-C is for us to hear, and to end the child
+        )
+        os.close(theirs)
+        self._words: deque[str] = deque(maxlen=_LINES)
+        self._listener = threading.Thread(target=self._listen, name="rmatk-gst-words", daemon=True)
+        self._listener.start()
+        self._reader = io.BufferedReader(TimedPipe(ours, seconds))
+        try:
+            self._first = self._read()
+            if self._first is None:
+                raise SourceError(f"{name} ended without a picture", _HINT)
+        except BaseException:
+            self.close()
+            raise
+        self.size = (self._first.shape[1], self._first.shape[0])
+
+    def _listen(self) -> None:
+        """Hear what the child says, lest it wait for that, and remember its last words."""
+        assert self._child.stdout is not None
+        with self._child.stdout as lines:
+            self._words.extend(lines)
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield pictures until the pipeline ends of itself."""
+        picture = self._first
+        while picture is not None:
+            yield partial(np.asarray, picture)
+            picture = self._read()
+
+    def _read(self) -> UInt8 | None:
+        """The next picture, (H, W, 3) uint8 RGB, or None where the pipeline ended of itself."""
+        try:
+            if (size := self._read_size()) is not None:
+                picture = np.empty((size[1], size[0], 3), np.uint8)
+                if self._reader.readinto(picture.data.cast("B")) == picture.nbytes:
+                    return picture
+        except TimeoutError as error:
+            raise self._failure(str(error)) from None
+        try:
+            code = self._child.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise self._failure("it sends no more") from None
+        if code != 0:
+            raise self._failure(f"{_TOOL} ended with code {code}")
+        return None
+
+    def _read_size(self) -> tuple[int, int] | None:
+        """(width, height) from the header: ``P6``, ``640 480``, ``255``, a line each; None at the end."""
+        header = b"".join(self._reader.readline(_HEADER_BYTES) for _ in range(3))
+        match = _HEADER.fullmatch(header)
+        if match is None and header:
+            raise self._failure("what it sends are no pictures")
+        return None if match is None else (int(match[1]), int(match[2]))
+
+    def _failure(self, otherwise: str) -> SourceError:
+        """What GStreamer says went wrong, or else what was seen from here."""
+        if self._child.poll() is not None:
+            self._listener.join(_END_SECONDS)  # until it has heard the last word
+        said = "".join(self._words)
+        match = _ERROR.search(said)
+        words = otherwise if match is None else (match[1] or match[2])
+        if match is not None and (why := _WHY.search(said)) is not None:
+            words += f" ({why[1]})"
+        verb = "cannot start" if self.size is None else "lost"
+        return SourceError(f"{verb} {self._name}: {scrubbed(words, self._secrets)}", _hint(words))
+
+    def cancel(self) -> None:
+        """End the child, and with it every read that waits."""
+        self._child.terminate()
+
+    def close(self) -> None:
+        """End the child, and wait until it is gone."""
+        self._child.terminate()
+        try:
+            self._child.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._reader.close()
+
+
+def _hint(words: str) -> str:
+    """What to do about what GStreamer says."""
+    if (missing := _MISSING.search(words)) is not None:
+        element = missing[1]
+        if element in PACKAGES:
+            return f"sudo apt-get install {PACKAGES[element]}"
+        return f"look for the package that has {element}; gst-inspect-1.0 lists the elements there are"
+    if "could not link" in words:
+        return "let the pipeline end in raw video (decodebin, jpegdec, ...) and leave out the sink"
+    return _HINT
