@@ -374,3 +374,28 @@ def test_a_signal_ends_a_run_whose_camera_gives_nothing(bundle: Path, tmp_path: 
         _, errors = running.communicate(timeout=60)
     assert running.returncode == 143, errors
     assert jsonl.read_bytes().count(b"\n") == 1
+
+
+def test_what_a_source_can_be_told_reaches_it(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
+    code, text, _ = rmatk("infer", bundle, photos, "--stride", 2, "--jsonl", "-", "--max-frames", 2)
+    assert code == 0 and [json.loads(line)["frame"] for line in text.splitlines()] == [0, 2]
+    arguments = ("--camera", "test://?frames=9", "--size", "96x64", "--rotate", 90, "--rate", 100)
+    code, _, _ = rmatk("infer", bundle, *arguments, "--images", "out")
+    with Image.open(next(Path("out").iterdir())) as picture:
+        assert code == 0 and picture.width / picture.height == 64 / 96
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--rotate", "45"), 2, "--rotate must be 0, 90, 180 or 270, not 45"),
+        (("--size", "big"), 2, "--size must be written as 640x480, not big"),
+        (("--flip", "over"), 2, "--flip must be horizontal or vertical, not over"),
+        (("--loop", "--timeout", "3"), 1, "cannot be told --timeout"),
+    ],
+)
+def test_what_a_source_cannot_be_told_is_named(
+    bundle: Path, photos: Path, rmatk: Rmatk, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    left, _, errors = rmatk("infer", bundle, photos, *arguments)
+    assert left == code and message in errors

@@ -19,7 +19,7 @@ from rmatk_runtime.sources.gstreamer import csi_pipeline
 SECRET = "hunter" + "2"  # in two parts, since a traceback quotes this file
 ONCE = SourceOptions(reconnect=0, timeout=20)
 
-needs_gstreamer = pytest.mark.skipif(
+absent = pytest.mark.skipif(
     shutil.which("gst-launch-1.0") is None,
     reason="apt-get install gstreamer1.0-tools gstreamer1.0-plugins-{base,good,bad}",
 )
@@ -36,7 +36,8 @@ def children() -> set[str]:
     return found
 
 
-@needs_gstreamer
+@absent
+@pytest.mark.debian
 @pytest.mark.parametrize(("width", "height"), [(320, 240), (321, 99)])  # 963 bytes a row: not a multiple of 4
 def test_pictures_are_exactly_those_of_the_pipeline(tmp_path: Path, width: int, height: int) -> None:
     pipeline = f"videotestsrc pattern=smpte num-buffers=3 ! video/x-raw,width={width},height={height}"
@@ -55,7 +56,8 @@ def test_pictures_are_exactly_those_of_the_pipeline(tmp_path: Path, width: int, 
     assert not children()
 
 
-@needs_gstreamer
+@absent
+@pytest.mark.debian
 def test_a_live_pipeline_is_closed_at_once_and_leaves_no_child() -> None:
     source = open_source("gst:videotestsrc is-live=true ! video/x-raw,framerate=50/1", options=ONCE)
     frames = list(islice(source, 5))
@@ -68,9 +70,10 @@ def test_a_live_pipeline_is_closed_at_once_and_leaves_no_child() -> None:
     assert not children()
 
 
-@needs_gstreamer
+@absent
+@pytest.mark.debian
 def test_size_and_rate_are_asked_of_the_pipeline() -> None:
-    options = SourceOptions(width=160, height=120, rate=25, rotate=90, reconnect=0)
+    options = SourceOptions(size=(160, 120), rate=25, rotate=90, reconnect=0)
     with open_source("gst:videotestsrc is-live=true", options=options) as source:
         assert source.info.size == (120, 160)
         frames = list(islice(source, 6))
@@ -78,7 +81,8 @@ def test_size_and_rate_are_asked_of_the_pipeline() -> None:
     assert frames[-1].time >= (frames[-1].index - 1) / 25 * 0.5
 
 
-@needs_gstreamer
+@absent
+@pytest.mark.debian
 @pytest.mark.parametrize(
     ("pipeline", "message", "hint"),
     [
@@ -104,7 +108,8 @@ def test_a_pipeline_that_does_not_start_is_told_in_gstreamers_words(
     assert not children()
 
 
-@needs_gstreamer
+@absent
+@pytest.mark.debian
 def test_a_pipeline_that_fails_later_is_lost_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
     pipeline = "gst:videotestsrc is-live=true ! identity error-after=4"
     with open_source(pipeline, options=SourceOptions(timeout=20, reconnect=1)) as source:
@@ -114,7 +119,8 @@ def test_a_pipeline_that_fails_later_is_lost_and_started_again(caplog: pytest.Lo
     assert "gst:videotestsrc ! identity is live again" in caplog.text
 
 
-@needs_gstreamer
+@absent
+@pytest.mark.debian
 def test_a_pipeline_that_stalls_is_lost() -> None:
     # A valve drops everything: the pipeline runs, and nothing comes
     with pytest.raises(SourceError, match="cannot start .*: no picture for 1 s"):
@@ -122,7 +128,8 @@ def test_a_pipeline_that_stalls_is_lost() -> None:
     assert not children()
 
 
-@needs_gstreamer
+@absent
+@pytest.mark.debian
 def test_no_credentials_of_a_pipeline_are_told(caplog: pytest.LogCaptureFixture) -> None:
     uri = f"gst:rtspsrc location=rtsp://me:{SECRET}@127.0.0.1:9/x?token={SECRET} user-pw={SECRET} ! decodebin"
     with pytest.raises(SourceError) as caught:
@@ -131,7 +138,8 @@ def test_no_credentials_of_a_pipeline_are_told(caplog: pytest.LogCaptureFixture)
     assert SECRET not in "".join(traceback.format_exception(caught.value)) + caplog.text
 
 
-@needs_gstreamer
+@absent
+@pytest.mark.debian
 def test_a_csi_camera_without_a_jetson_names_what_is_missing() -> None:
     with pytest.raises(SourceError, match='csi://0: no element "nvarguscamerasrc"') as caught:
         open_source("csi://0", options=ONCE)
@@ -159,7 +167,7 @@ def test_what_is_no_pipeline_is_refused(uri: str, message: str) -> None:
 
 
 def test_csi_pipeline_asks_the_sensor_for_size_rate_and_turn() -> None:
-    options = SourceOptions(width=1920, height=1080, rate=29.97, rotate=180)
+    options = SourceOptions(size=(1920, 1080), rate=29.97, rotate=180)
     assert " ".join(csi_pipeline(1, options)) == (
         "nvarguscamerasrc sensor-id=1 ! "
         "video/x-raw(memory:NVMM),width=1920,height=1080,framerate=2997/100 ! "
@@ -173,14 +181,15 @@ def test_csi_pipeline_asks_the_sensor_for_size_rate_and_turn() -> None:
 DIRECTIONS = ("identity", "90l", "180", "90r", "horiz", "ur-ll", "vert", "ul-lr")
 
 
-@needs_gstreamer
+@absent
+@pytest.mark.debian
 @pytest.mark.parametrize("flip", [None, "horizontal", "vertical"])
 @pytest.mark.parametrize("rotate", [0, 90, 180, 270])
 def test_the_hardware_turns_as_numpy_does(tmp_path: Path, flip: str | None, rotate: int) -> None:
     picture = np.zeros((32, 48, 3), np.uint8)
     picture[:16, :24], picture[:16, 24:], picture[16:, :24] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
     Image.fromarray(picture).save(tmp_path / "a.png")
-    options = SourceOptions(flip=flip, rotate=rotate)  # type: ignore[arg-type]
+    options = SourceOptions(flip=flip, rotate=rotate)
     number = int(next(word for word in csi_pipeline(0, options) if "flip-method" in word).partition("=")[2])
     pipeline = f"filesrc location={tmp_path}/a.png ! pngdec ! videoconvert ! videoflip"
     with open_source(f"gst:{pipeline} video-direction={DIRECTIONS[number]}", options=ONCE) as source:

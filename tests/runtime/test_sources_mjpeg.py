@@ -129,6 +129,7 @@ def test_a_pipe_cannot_be_told_to_reconnect() -> None:
         open_source("-", options=SourceOptions(reconnect=3))
 
 
+@pytest.mark.debian
 @pytest.mark.skipif(shutil.which("gst-launch-1.0") is None, reason="apt-get install gstreamer1.0-tools")
 @pytest.mark.parametrize("mux", ["", "! multipartmux"])
 def test_a_cameras_own_program_is_piped_in(mux: str) -> None:

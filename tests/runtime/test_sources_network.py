@@ -217,6 +217,7 @@ def rtsp_servers() -> Iterator[list[RtspServer]]:
         server.kill()
 
 
+@pytest.mark.debian
 def test_rtsp_camera_killed_and_restarted_in_mid_stream(
     rtsp_servers: list[RtspServer], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -231,6 +232,7 @@ def test_rtsp_camera_killed_and_restarted_in_mid_stream(
     assert SECRET not in caplog.text
 
 
+@pytest.mark.debian
 def test_rtsp_camera_refuses_a_wrong_password_and_it_is_not_told(rtsp_servers: list[RtspServer]) -> None:
     with pytest.raises(SourceError, match="401 Unauthorized") as caught:
         open_source(f"rtsp://me:wrong{SECRET}@127.0.0.1:{rtsp_servers[0].port}/ball")
@@ -245,4 +247,4 @@ def test_absent_camera_is_named(uri: str) -> None:
 
 def test_what_is_no_camera_is_not_read_as_one(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot open v4l2://dev/null: Inappropriate ioctl"):
-        open_source("v4l2://dev/null", options=SourceOptions(width=640, height=480, rate=15))
+        open_source("v4l2://dev/null", options=SourceOptions(size=(640, 480), rate=15))

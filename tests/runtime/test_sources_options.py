@@ -15,8 +15,7 @@ from rmatk_runtime.sources.options import Thinning
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"width": 0, "height": 480}, "--width must be at least 1, not 0"),
-        ({"width": 640}, "--width and --height go together"),
+        ({"size": (0, 480)}, "--size must be at least 1x1, not 0x480"),
         ({"rate": 0.0}, "--rate must be above 0, not 0"),
         ({"rate": float("nan")}, "--rate must be above 0, not nan"),
         ({"flip": "sideways"}, "--flip must be horizontal or vertical, not sideways"),
@@ -36,13 +35,13 @@ def test_values_that_cannot_be_used_name_the_flag(wrong: dict[str, Any], message
 
 def test_all_wrong_flags_are_named_at_once() -> None:
     with pytest.raises(ValueError, match=r"--stride.*--rate.*--rotate"):
-        SourceOptions(rotate=1, stride=0, rate=-1)  # type: ignore[arg-type]
+        SourceOptions(rotate=1, stride=0, rate=-1)
 
 
 @pytest.mark.parametrize(
     ("uri", "options", "flags"),
     [
-        ("{folder}", {"start": 1.0, "width": 3, "height": 4}, "--width and --height and --start"),
+        ("{folder}", {"start": 1.0, "size": (3, 4)}, "--size and --start"),
         ("test://?live=0", {"loop": True}, "--loop"),
         ("/dev/video0", {"stride": 2}, "--stride"),
         ("rtsp://me:hunter2@cam/live", {"stop": 2.0}, "--stop"),

@@ -17,6 +17,16 @@ def infer(
     bundle: opt.Bundle,
     inputs: opt.Inputs = None,
     camera: opt.Camera = None,
+    size: opt.Size = None,
+    rate: opt.Rate = None,
+    flip: opt.Flip = None,
+    rotate: opt.Rotate = 0,
+    loop: opt.Loop = False,
+    start: opt.Start = None,
+    end: opt.End = None,
+    stride: opt.Stride = 1,
+    reconnect: opt.Reconnect = None,
+    timeout: opt.Timeout = 10.0,
     jsonl: opt.Jsonl = None,
     csv: opt.Csv = None,
     video: opt.Video = None,
@@ -56,10 +66,14 @@ def infer(
     from rmatk.cli.infer.session import Session
     from rmatk_runtime.classifier import Classifier
     from rmatk_runtime.loop import LoopOptions
-    from rmatk_runtime.sources import open_source
+    from rmatk_runtime.sources import SourceOptions, open_source
 
     try:
         options = LoopOptions(batch, every, max_frames, duration, smooth)
+        wishes = SourceOptions(
+            size=opt.parse_size(size), rate=rate, flip=flip, rotate=rotate, loop=loop, start=start, stop=end,
+            stride=stride, reconnect=reconnect, timeout=timeout,
+        )  # fmt: skip
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     engine = Classifier.open(
@@ -70,7 +84,7 @@ def infer(
         top_k=top_k,
         threshold=threshold,
     )
-    with log_lines(), engine as classifier, open_source(*uris) as source:
+    with log_lines(), engine as classifier, open_source(*uris, options=wishes) as source:
         summary = Session(bundle, classifier, source, options).run(outputs)
     report(summary, bundle, classifier.backend.name, uris, outputs)
     if summary.ended in EXIT_CODES:

@@ -7,11 +7,48 @@ from typing import Annotated, Literal
 
 import typer
 
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """``640x480`` as (width, height); ValueError where it is something else."""
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ValueError(f"--size must be written as 640x480, not {text}")
+    return int(width), int(height)
+
+
 Bundle = Annotated[Path, typer.Argument(help="A bundle written by rmatk export.", show_default=False)]
 
 # Where frames come from
-Inputs = Annotated[list[str] | None, typer.Argument(help="Images, folders, globs, videos.")]
-Camera = Annotated[str | None, typer.Option(help="0, /dev/video0, rtsp://..., http://... or test://")]
+Inputs = Annotated[list[str] | None, typer.Argument(help="Images, folders, globs, videos, or a camera.")]
+Camera = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URI",
+        help="0, /dev/video0, csi://0, rtsp://..., http://..., - (JPEGs piped in), 'gst:PIPELINE' or test://",
+    ),
+]
+Size = Annotated[
+    str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Ask the camera for pictures of this size.")
+]
+Rate = Annotated[
+    float | None, typer.Option(metavar="FPS", help="Frames per second: of a camera, or at most of the rest.")
+]
+Flip = Annotated[
+    str | None, typer.Option(metavar="horizontal|vertical", help="Mirror the picture, before --rotate.")
+]
+Rotate = Annotated[int, typer.Option(metavar="DEGREES", help="Turn it clockwise: 90, 180 or 270.")]
+Loop = Annotated[bool, typer.Option("--loop", help="Begin files again when they end.")]
+Start = Annotated[float | None, typer.Option(metavar="SECONDS", help="Begin a video there.")]
+End = Annotated[float | None, typer.Option("--stop", metavar="SECONDS", help="End a video there.")]
+Stride = Annotated[int, typer.Option(metavar="N", help="Convert only every N-th frame of files.")]
+Reconnect = Annotated[
+    int | None, typer.Option(metavar="N", help="Give up a lost camera after N tries; if unset never.")
+]
+Timeout = Annotated[
+    float, typer.Option(metavar="SECONDS", help="Without a picture for so long, a camera is lost.")
+]
 
 # What becomes of the results
 Jsonl = Annotated[str | None, typer.Option(metavar="FILE", help="JSON lines; - is standard output.")]

@@ -108,8 +108,8 @@ def _open_device(device: Path, options: SourceOptions) -> InputContainer:
         found = ", ".join(map(str, sorted(Path("/dev").glob("video*")))) or "none"
         raise SourceError(f"no camera at {device}; found: {found}", "plug one in, or try --camera test://")
     settings = {}
-    if options.width is not None:
-        settings["video_size"] = f"{options.width}x{options.height}"
+    if options.size is not None:
+        settings["video_size"] = "{}x{}".format(*options.size)
     if options.rate is not None:
         settings["framerate"] = f"{options.rate:g}"
     timeout = (options.timeout, options.timeout)

@@ -43,9 +43,10 @@ def secrets_in(words: Iterable[str]) -> list[str]:
         if (match := _SECRET.match(word)) is not None:
             secrets.add(word[match.end(1) :])
         rest = word.partition("://")[2]
-        user, query = rest.rpartition("@")[0], rest.partition("?")[2]
-        values = (part.partition("=")[2] or part for part in query.split("&"))
-        secrets.update((user, *user.split(":", 1), query, *values))
+        for user in (rest[: at.start()] for at in re.finditer("@", rest)):
+            secrets.update((user, *user.split(":", 1)))
+        for query in (rest[mark.end() :] for mark in re.finditer(r"\?", rest)):
+            secrets.update((query, *(part.partition("=")[2] or part for part in query.split("&"))))
     secrets.update([unquote(secret) for secret in secrets])
     return sorted(filter(None, secrets), key=len, reverse=True)
 

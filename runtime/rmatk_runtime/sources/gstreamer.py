@@ -83,7 +83,7 @@ def open_gstreamer(uri: str, options: SourceOptions) -> Source:
     if not pipeline:
         raise SourceError("gst: names no pipeline", _HINT)
     options.check("camera", name)
-    if options.width is not None or options.rate is not None:
+    if options.size is not None or options.rate is not None:
         pipeline += ["!", _caps("video/x-raw", options)]
     return LiveSource(name, partial(GstConnection, name, pipeline, options.timeout), options)
 
@@ -105,9 +105,7 @@ def open_csi(uri: str, options: SourceOptions) -> Source:
 
 def csi_pipeline(sensor: int, options: SourceOptions) -> list[str]:
     """The words of the pipeline that reads CSI camera ``sensor``; 1280x720 at 30 per second unless told."""
-    asked = msgspec.structs.replace(
-        options, width=options.width or 1280, height=options.height or 720, rate=options.rate or 30
-    )
+    asked = msgspec.structs.replace(options, size=options.size or (1280, 720), rate=options.rate or 30)
     method = _FLIP_METHODS[options.flip, options.rotate]
     return [
         *("nvarguscamerasrc", f"sensor-id={sensor}", "!", _caps("video/x-raw(memory:NVMM)", asked)),
@@ -117,7 +115,7 @@ def csi_pipeline(sensor: int, options: SourceOptions) -> list[str]:
 
 def _caps(kind: str, options: SourceOptions) -> str:
     """``kind,width=1280,height=720,framerate=30/1``, with what is asked of it."""
-    size = f",width={options.width},height={options.height}" if options.width is not None else ""
+    size = "" if options.size is None else ",width={},height={}".format(*options.size)
     if options.rate is None:
         return kind + size
     rate = Fraction(options.rate).limit_denominator(1001)

@@ -188,9 +188,10 @@ class LiveSource(Source):
         if self._first is None:
             self._first = captured
         with self._changed:
-            self.dropped += self._slot is not None
-            self._slot = (picture, index, captured)
-            self._changed.notify_all()
+            if not self._ended:
+                self.dropped += self._slot is not None
+                self._slot = (picture, index, captured)
+                self._changed.notify_all()
 
     def _await_next_try(self, error: SourceError, losses: int) -> None:
         """Wait before the device is tried again.

@@ -6,7 +6,6 @@ Nothing asked for is left undone in silence: an option that a kind of source doe
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -19,8 +18,8 @@ _LIVE = _TURNS | {"rate", "reconnect", "timeout"}
 KINDS = {
     "images": _TURNS | {"loop", "stride"},
     "video": _TURNS | {"loop", "stride", "start", "stop", "rate"},
-    "pattern": _TURNS | {"width", "height", "rate"},
-    "camera": _LIVE | {"width", "height"},
+    "pattern": _TURNS | {"size", "rate"},
+    "camera": _LIVE | {"size"},
     "stream": _LIVE,
     "pipe": _LIVE - {"reconnect"},
 }
@@ -34,15 +33,14 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         ValueError: on construction, naming every flag whose value cannot be used.
     """
 
-    width: int | None = None
-    """Pixels, asked of a camera; pictures are never resized here, since preprocessing does that once."""
-    height: int | None = None
+    size: tuple[int, int] | None = None
+    """(width, height) pixels, asked of a camera; pictures are not resized here: preprocessing does that."""
     rate: float | None = None
     """Frames per second: asked of a camera; elsewhere frames between are passed over."""
-    flip: Literal["horizontal", "vertical"] | None = None
-    """Mirror: left and right change places, or top and bottom; before ``rotate``."""
-    rotate: Literal[0, 90, 180, 270] = 0
-    """Degrees clockwise, for a camera that hangs askew."""
+    flip: str | None = None
+    """``horizontal`` or ``vertical``: left and right change places, or top and bottom; before ``rotate``."""
+    rotate: int = 0
+    """0, 90, 180 or 270 degrees clockwise, for a camera that hangs askew."""
     loop: bool = False
     """Begin files again when they end, for ever."""
     start: float | None = None
@@ -58,7 +56,7 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     def __post_init__(self) -> None:
         problems = [
-            *_problems("at least 1", 1, width=self.width, height=self.height, stride=self.stride),
+            *_problems("at least 1", 1, stride=self.stride),
             *_problems("at least 0", 0, start=self.start, stop=self.stop, reconnect=self.reconnect),
             *(
                 f"--{name} must be above 0, not {value}"
@@ -70,8 +68,8 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             problems.append(f"--flip must be horizontal or vertical, not {self.flip}")
         if self.rotate not in (0, 90, 180, 270):
             problems.append(f"--rotate must be 0, 90, 180 or 270, not {self.rotate}")
-        if (self.width is None) != (self.height is None):
-            problems.append("--width and --height go together")
+        if self.size is not None and min(self.size) < 1:
+            problems.append(f"--size must be at least 1x1, not {self.size[0]}x{self.size[1]}")
         if self.stop is not None and self.stop <= (self.start or 0.0):
             problems.append(f"--stop {self.stop:g} must come after --start {self.start or 0.0:g}")
         if problems:

@@ -37,7 +37,7 @@ def open_pattern(uri: str, options: SourceOptions) -> Source:
         raise SourceError(f"{uri} is not a test pattern", _HINT)
     width, height, rate, query = match.groups()
     asked = _options(uri, query or "")
-    size = (int(width or options.width or 640), int(height or options.height or 480))
+    size = (int(width), int(height)) if width else options.size or (640, 480)
     pattern = Pattern(size, float(rate or options.rate or 30), asked.get("frames"), asked.get("seed", 0))
     if min(size) < 16 or pattern.rate <= 0:
         raise SourceError(f"{uri}: the size must be at least 16x16 and the rate above 0", _HINT)
