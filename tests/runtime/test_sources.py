@@ -124,7 +124,7 @@ def test_nothing_readable_is_an_error(tmp_path: Path, count: int) -> None:
         ("nowhere.jpg", "no such file"),
         ("*.nothing", "no file matches"),
         ("ftp://user:hunter2@host/x", "ftp://"),
-        ("csi://0", "not yet supported"),
+        ("csi://front", "names no CSI camera"),
         ("test://8x8", "at least 16x16"),
         ("test://640x480?speed=3", "not an option"),
         ("test://640x480?frames=-3", "not an option"),
