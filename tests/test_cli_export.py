@@ -112,6 +112,17 @@ class TestWithTensorRtForRtx:
         (engine,) = json.loads(rmatk("info", bundle, "--json")[1])["engines"]
         assert not engine["usable"] and engine["sidecar"]["key"]["flavour"] == "tensorrt_rtx"
 
+    def test_infer_refuses_it_with_the_reason(self, rmatk: CommandLine, bundle: Path, photos: Path):
+        rmatk("export", bundle, *self.RTX)
+        (plan,) = (bundle / "engines").glob("*.engine")
+        for backend in ("auto", "tensorrt"):
+            code, out, error = rmatk("infer", bundle, photos, "--backend", backend)
+            words = " ".join(error.split())
+            assert code == 1 and not out and "--backend cpu" in words
+            assert f"{plan.name}: this machine has no GPU that NVIDIA's driver lists" in words
+        code, out, _ = rmatk("infer", bundle, photos, "--backend", "cpu")
+        assert code == 0 and "on onnxruntime cpu" in " ".join(out.split())
+
     def test_options_that_this_tensorrt_lacks_are_wrong_usage(self, rmatk: CommandLine, bundle: Path):
         code, _, error = rmatk("export", bundle, *self.RTX, "--version-compat")
         assert code == 2 and "--version-compat" in error and not (bundle / "engines").exists()

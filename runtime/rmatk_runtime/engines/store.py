@@ -160,19 +160,23 @@ def find_engine(
         BackendError: there is none; names every engine of that precision with the reasons against it.
     """
     wanted = bundle.graph(precision).precision
-    fitting, refused = [], []
+    usable: list[Engine] = []
+    refused = []
     for found in survey(bundle, here):
-        if found.engine is not None:
-            key = found.engine.key
-            if key.precision != wanted or key.input != "images":
-                continue
-            if found.usable:
-                fitting.append(found.engine)
-        refused.append(f"  {found.path.name}: {'; '.join(found.reasons)}")
+        if found.engine is not None and found.engine.key.input != "images":
+            continue
+        if found.engine is not None and found.usable:
+            usable.append(found.engine)
+        elif found.engine is None or found.engine.key.precision == wanted:
+            refused.append(f"  {found.path.name}: {'; '.join(found.reasons)}")
+    fitting = [engine for engine in usable if engine.key.precision == wanted]
     if fitting:
         return min(fitting, key=lambda engine: _distance(engine.key.batch, batch))
     message = f"{bundle.path} holds no {wanted} engine that runs here"
-    raise BackendError("\n".join([message, *refused]), rebuild_command(bundle, wanted))
+    cure = rebuild_command(bundle, wanted)
+    if usable:
+        cure += f"; or use the one that does: --precision {usable[0].key.precision}"
+    raise BackendError("\n".join([message, *refused]), cure)
 
 
 def _distance(profile: BatchProfile, batch: int) -> tuple[bool, int]:

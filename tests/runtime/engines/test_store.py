@@ -20,6 +20,7 @@ from rmatk_runtime.engines.store import (
     write_sidecar,
 )
 from rmatk_runtime.errors import BackendError
+from rmatk_runtime.manifest import Graph
 from rmatk_runtime.parity import StageResult
 
 HERE = Here("aarch64", "Orin", "8.7", {"tensorrt": "10.3.0"})
@@ -80,6 +81,15 @@ def test_no_engine_at_all_names_the_command(bundle: Bundle):
     with pytest.raises(BackendError, match="holds no fp32 engine that runs here") as caught:
         find_engine(bundle, HERE)
     assert caught.value.hint == f"rmatk export {bundle.path} --trt --precision fp32"
+
+
+def test_an_engine_of_another_precision_is_named_in_the_hint(bundle: Bundle):
+    graphs = (*bundle.manifest.graphs, Graph(precision="fp16", file="image_encoder.onnx", opset=18))
+    both = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, graphs=graphs))
+    write(both, precision="fp16")
+    with pytest.raises(BackendError, match="holds no fp32 engine") as caught:
+        find_engine(both, HERE)
+    assert str(caught.value.hint).endswith("use the one that does: --precision fp16")
 
 
 def truncate(engine: Engine) -> None:
