@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rmatk_runtime.errors import BackendError, MissingExtraError
+from rmatk_runtime.gpu import driver_version
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +44,15 @@ class Cuda:
         """
         try:
             from cuda.bindings import runtime
-        except ImportError:
-            raise MissingExtraError("cuda-bindings", "trt") from None
+        except ModuleNotFoundError:
+            raise MissingExtraError("cuda-bindings", "trt", _fitting_bindings()) from None
+        except ImportError as error:
+            raise BackendError(f"cuda-bindings does not load: {error}", _fitting_bindings()) from error
         cuda = cls(runtime)
-        cuda.call("cudaGetDeviceCount")
+        try:
+            cuda.call("cudaGetDeviceCount")
+        except RuntimeError as error:  # cuda-bindings before 12.9, where there is no libcuda
+            raise BackendError(f"no NVIDIA driver is running here: {error}", "rmatk doctor") from error
         return cuda
 
     def call(self, name: str, *arguments: Any) -> Any:
@@ -79,6 +85,15 @@ class Cuda:
             f"the NVIDIA driver is for CUDA {_version(driver)}, cuda-bindings for {_version(bindings)}",
             f"pip install 'cuda-bindings=={driver // 1000}.*', or update the driver",
         )
+
+
+def _fitting_bindings() -> str:
+    """How the bindings for this machine's driver are installed; the extra would bring TensorRT too."""
+    try:
+        major = driver_version().split(".")[0]
+    except BackendError:
+        return "pip install cuda-bindings"
+    return f"pip install 'cuda-bindings=={major}.*'"
 
 
 def _version(number: int) -> str:

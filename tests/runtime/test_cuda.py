@@ -5,12 +5,16 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import sys
+from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from rmatk_runtime.cuda import Cuda, DeviceBuffer, Event, PinnedBuffer, Stream
-from rmatk_runtime.errors import BackendError
+from rmatk_runtime.errors import BackendError, MissingExtraError
+from rmatk_runtime.gpu import list_gpus
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime, Status
 
 
@@ -97,6 +101,34 @@ def test_no_driver_and_an_old_driver_are_told_apart(
     assert hint in (caught.value.hint or "")
 
 
+def test_bindings_that_find_no_libcuda_are_told_as_no_driver(monkeypatch: pytest.MonkeyPatch):
+    def none() -> None:
+        raise RuntimeError("Failed to dlopen libcuda.so.1")
+
+    bindings = SimpleNamespace(runtime=SimpleNamespace(cudaGetDeviceCount=none))
+    monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
+    with pytest.raises(BackendError, match=r"no NVIDIA driver .*libcuda"):
+        Cuda.load()
+
+
+@pytest.mark.parametrize(
+    ("driver", "hint"), [("12.6", "pip install 'cuda-bindings==12.*'"), (None, "pip install cuda-bindings")]
+)
+def test_missing_bindings_are_those_for_the_driver(
+    monkeypatch: pytest.MonkeyPatch, driver: str | None, hint: str
+):
+    def version() -> str:
+        if driver is None:
+            raise BackendError("no driver")
+        return driver
+
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    monkeypatch.setattr("rmatk_runtime.cuda.driver_version", version)
+    with pytest.raises(MissingExtraError, match="cuda-bindings is not installed") as caught:
+        Cuda.load()
+    assert caught.value.hint == hint
+
+
 def test_giving_back_happens_once_and_its_failure_is_told_not_raised(
     runtime: FakeCudaRuntime, caplog: pytest.LogCaptureFixture
 ):
@@ -124,8 +156,9 @@ def test_the_fake_takes_what_the_real_bindings_take():
 
 
 def test_real_bindings_without_a_gpu_say_so():
-    real = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
-    if not int(real.cudaGetDeviceCount()[0]):
+    pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
+    with suppress(BackendError):
+        list_gpus()
         pytest.skip("there is a GPU here")
     with pytest.raises(BackendError, match="driver|no CUDA-capable device"):
         Cuda.load()
