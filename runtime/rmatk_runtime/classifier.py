@@ -15,7 +15,7 @@ from rmatk_runtime.backends import Backend, open_backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.frames import Prediction
 from rmatk_runtime.label_watch import LabelWatch
-from rmatk_runtime.preprocess import Float32, PreprocessSpec, UInt8, preprocess
+from rmatk_runtime.preprocess import Float32, PreprocessSpec, UInt8, normalise, resize
 
 
 class Classifier:
@@ -76,7 +76,7 @@ class Classifier:
 
     def prepare(self, images: Sequence[Image.Image | UInt8]) -> Float32:
         """Pictures of any sizes, at least one -> (N, 3, H, W) float32, normalised."""
-        return np.stack([preprocess(image, self.spec) for image in images])
+        return normalise(np.stack([resize(image, self.spec) for image in images]), self.spec)
 
     def classify(self, images: Sequence[Image.Image | UInt8]) -> list[Prediction]:
         """Classify pictures of any sizes in one batch.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -174,12 +175,22 @@ def normalise(pixels: UInt8, spec: PreprocessSpec) -> Float32:
     Returns:
         (..., 3, H, W) float32, C-contiguous.
     """
+    *batch, height, width, _ = pixels.shape
+    tensor = np.empty((*batch, 3, height, width), dtype=np.float32)
+    for channel, values in enumerate(_normalised(spec.mean, spec.std)):
+        np.take(values, pixels[..., channel], out=tensor[..., channel, :, :], mode="clip")
+    return tensor
+
+
+@lru_cache(maxsize=8)
+def _normalised(mean: tuple[float, ...], std: tuple[float, ...]) -> Float32:
+    """(3, 256) float32: what becomes of each value, per channel; looking it up takes half the time."""
     # Order and dtype follow ToTensor and Normalize to the bit: float32 division by 255, minus mean, over std.
-    tensor = np.moveaxis(pixels, -1, -3).astype(np.float32)
-    tensor /= np.float32(255.0)
-    tensor -= np.asarray(spec.mean, dtype=np.float32)[:, None, None]
-    tensor /= np.asarray(spec.std, dtype=np.float32)[:, None, None]
-    return np.ascontiguousarray(tensor)
+    table = np.tile(np.arange(256, dtype=np.float32), (3, 1))
+    table /= np.float32(255.0)
+    table -= np.asarray(mean, dtype=np.float32)[:, None]
+    table /= np.asarray(std, dtype=np.float32)[:, None]
+    return table
 
 
 def preprocess(image: Image.Image | UInt8, spec: PreprocessSpec) -> Float32:

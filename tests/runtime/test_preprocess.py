@@ -75,6 +75,8 @@ def test_normalise_is_the_formula():
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3) * 20
     expected = (pixels.astype(np.float64) / 255 - np.array(spec.mean)) / np.array(spec.std)
     np.testing.assert_allclose(normalise(pixels, spec), expected.transpose(2, 0, 1), rtol=1e-5, atol=1e-6)
+    batch = np.stack([pixels, 255 - pixels])
+    np.testing.assert_array_equal(normalise(batch, spec), [normalise(one, spec) for one in batch])
 
 
 def test_exif_orientation_is_applied(tmp_path: Path):
