@@ -35,12 +35,11 @@ def _labels(
 @commands.command("list")
 def show(context: typer.Context, as_json: _Json = False) -> None:
     """Show the labels and the prompts they were made from."""
-    from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.label_editor import Edited, list_labels
+    from rmatk_runtime.label_editor import Edited, read_labels
 
-    bundle = Bundle.open(context.obj)
-    labels = list_labels(bundle.manifest, bundle.classes().names)
-    _print(context.obj, Edited(labels), as_json, after=f"rmatk infer {context.obj} --camera 0")
+    _print(
+        context.obj, Edited(read_labels(context.obj)), as_json, after=f"rmatk infer {context.obj} --camera 0"
+    )
 
 
 @commands.command()

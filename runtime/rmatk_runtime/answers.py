@@ -32,6 +32,11 @@ class Answers:
         if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
             raise RmatkError(f"--threshold must lie between 0 and 1, not {self.threshold}")
 
+    @property
+    def reject_below(self) -> float | None:
+        """The threshold in force; None: nothing is rejected."""
+        return self.decision.reject_threshold if self.threshold is None else self.threshold
+
     def probabilities(self, embeddings: Float32) -> Float32:
         """softmax(logit_scale / temperature * embeddings @ classes.T), computed in float64.
 
@@ -52,5 +57,5 @@ class Answers:
         # A stable sort keeps the class matrix' order among equals, so that ties never depend on the engine.
         best = np.argsort(-chances, kind="stable")[: self.top_k]
         top = tuple(Score(self.classes.names[i], float(chances[i])) for i in best)
-        threshold = self.decision.reject_threshold if self.threshold is None else self.threshold
+        threshold = self.reject_below
         return Prediction(top, rejected=threshold is not None and top[0].probability < threshold)

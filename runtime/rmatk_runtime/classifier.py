@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 
 import numpy as np
@@ -22,6 +23,7 @@ class Classifier:
     """A bundle made ready to answer. Use as a context manager, or call :meth:`close`.
 
     ``answers``: the labels in use. ``watch``: asked for changed ones by :meth:`refresh`; None keeps them.
+    Several threads may use one classifier: they take turns at the engine.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Classifier:
         self.spec = spec
         self.answers = answers
         self._watch = watch
+        self._engine_turn, self._answers_turn = Lock(), Lock()
 
     @classmethod
     def open(
@@ -72,11 +75,22 @@ class Classifier:
         """Take over labels that were changed in the bundle; for the running loop, between two batches."""
         if self._watch is not None and (changed := self._watch.poll()) is not None:
             classes, decision = changed
-            self.answers = replace(self.answers, classes=classes, decision=decision)
+            with self._answers_turn:
+                self.answers = replace(self.answers, classes=classes, decision=decision)
+
+    def set_threshold(self, threshold: float | None) -> None:
+        """Reject below ``threshold`` from now on; None: below the bundle's own. Raises RmatkError."""
+        with self._answers_turn:
+            self.answers = replace(self.answers, threshold=threshold)
 
     def prepare(self, images: Sequence[Image.Image | UInt8]) -> Float32:
         """Pictures of any sizes, at least one -> (N, 3, H, W) float32, normalised."""
         return normalise(np.stack([resize(image, self.spec) for image in images]), self.spec)
+
+    def embed(self, tensors: Float32) -> Float32:
+        """(N, 3, H, W) float32, normalised -> (N, D) float32, unit length; see :meth:`Backend.embed`."""
+        with self._engine_turn:
+            return self.backend.embed(tensors)
 
     def classify(self, images: Sequence[Image.Image | UInt8]) -> list[Prediction]:
         """Classify pictures of any sizes in one batch.
@@ -90,7 +104,7 @@ class Classifier:
         if not images:
             return []
         answers = self.answers
-        chances = answers.probabilities(self.backend.embed(self.prepare(images)))
+        chances = answers.probabilities(self.embed(self.prepare(images)))
         return [answers.predict(row) for row in chances]
 
     def close(self) -> None:

@@ -46,9 +46,9 @@ class Edited:
     warnings: tuple[str, ...] = ()
 
 
-def list_labels(manifest: Manifest, names: Sequence[str]) -> tuple[Label, ...]:
-    """The labels of a class matrix with these names, in its order."""
-    return tuple(Label(name, manifest.labels.made_from(name)) for name in names)
+def read_labels(path: Path) -> tuple[Label, ...]:
+    """The labels of the bundle at ``path`` as they are now. Raises BundleError."""
+    return _labels(_open(path))
 
 
 def add_label(path: Path, name: str, templates: Sequence[str] = ()) -> Edited:
@@ -161,14 +161,23 @@ def _find(labels: Sequence[Label], name: str) -> Label:
     raise LabelError(f"there is no label {name!r}", f"the labels are: {known}")
 
 
+def _open(path: Path) -> Bundle:
+    """The bundle with its labels verified; nothing else of it is needed to read them."""
+    bundle = Bundle(path, read_manifest(path))
+    bundle.verify(bundle.manifest.labels.file)
+    return bundle
+
+
+def _labels(bundle: Bundle) -> tuple[Label, ...]:
+    return tuple(Label(name, bundle.manifest.labels.made_from(name)) for name in bundle.classes().names)
+
+
 def _edit(path: Path, change: Callable[[Manifest, tuple[Label, ...]], tuple[Label, ...]]) -> Edited:
     """Apply ``change`` to the labels as they are when it is this edit's turn."""
     read_manifest(path)  # says what is wrong with a path that is no bundle
     with locked(path):
-        bundle = Bundle(path, read_manifest(path))
-        bundle.verify(bundle.manifest.labels.file)
-        classes = bundle.classes()
-        before = list_labels(bundle.manifest, classes.names)
+        bundle = _open(path)
+        classes, before = bundle.classes(), _labels(bundle)
         after = change(bundle.manifest, before)
         if not after:
             raise LabelError("a bundle keeps at least one label, and none is given")

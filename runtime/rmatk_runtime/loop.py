@@ -186,7 +186,7 @@ def _infer(
         with times.of(len(frames)):
             classifier.refresh()
             answers = classifier.answers
-            rows: Iterable[Float32] = answers.probabilities(classifier.backend.embed(tensors))
+            rows: Iterable[Float32] = answers.probabilities(classifier.embed(tensors))
             if smoother is not None:
                 names = answers.classes.names
                 rows = [smoother.smooth(frame, row, names) for frame, row in zip(frames, rows, strict=True)]

@@ -19,7 +19,7 @@ from rmatk_runtime.files import write_atomic
 from rmatk_runtime.label_editor import (
     add_label,
     keep_threshold,
-    list_labels,
+    read_labels,
     remove_label,
     rename_label,
     set_labels,
@@ -50,8 +50,7 @@ def opened(path: Path) -> ClassMatrix:
 
 
 def labels(path: Path) -> dict[str, tuple[str, ...]]:
-    bundle = Bundle.open(path)
-    return {label.name: label.prompts for label in list_labels(bundle.manifest, bundle.classes().names)}
+    return {label.name: label.prompts for label in read_labels(path)}
 
 
 def test_an_added_label_has_pytorchs_embedding(bundle: Path, tiny_run: Run, tiny):

@@ -7,6 +7,7 @@ import typer
 from rmatk.cli import app
 from rmatk.cli.infer import options as opt
 from rmatk.cli.infer.outputs import Outputs
+from rmatk.cli.infer.page import Page
 from rmatk.cli.infer.signals import EXIT_CODES
 from rmatk.cli.infer.summary import report
 from rmatk.cli.logs import log_lines
@@ -35,6 +36,9 @@ def infer(
     webhook: opt.Webhook = None,
     mqtt: opt.Mqtt = None,
     publish: opt.Publish = "change",
+    web: opt.Web = None,
+    web_token: opt.WebToken = None,
+    snapshots: opt.Snapshots = None,
     top_k: opt.TopK = 3,
     threshold: opt.Threshold = None,
     smooth: opt.Smooth = None,
@@ -51,6 +55,8 @@ def infer(
     uris = [*(inputs or ()), *([camera] if camera else ())]
     if not uris:
         raise typer.BadParameter("give images, folders or videos to look at, or --camera URI")
+    if snapshots is not None and web is None:
+        raise typer.BadParameter("--snapshots is a folder of the page's: add --web 127.0.0.1:8000")
     outputs = Outputs(
         jsonl=jsonl,
         csv=csv,
@@ -60,6 +66,7 @@ def infer(
         webhook=webhook,
         mqtt=mqtt,
         publish=publish,
+        page=None if web is None else Page(web, web_token, snapshots),
         as_json=as_json,
     )
 

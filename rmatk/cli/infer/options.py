@@ -62,6 +62,16 @@ Publish = Annotated[
     Literal["change", "all"],
     typer.Option(help="What goes to webhook and MQTT: changes of the label, or all."),
 ]
+Web = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A page with the live picture.")]
+WebToken = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TOKEN", envvar="RMATK_WEB_TOKEN", help="What viewers must know; needed off the loopback."
+    ),
+]
+Snapshots = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where the page keeps pictures: DIR/LABEL/*.jpg.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 
 # How frames become results

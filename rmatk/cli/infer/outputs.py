@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from rmatk.cli.infer.page import Page
     from rmatk.cli.infer.session import Session
     from rmatk_runtime.sinks import Sink
     from rmatk_runtime.sinks.changes import Publish
@@ -30,6 +31,7 @@ class Outputs:
     webhook: str | None
     mqtt: str | None
     publish: Publish
+    page: Page | None
     as_json: bool
 
     def __post_init__(self) -> None:
@@ -69,6 +71,8 @@ class Outputs:
             from rmatk_runtime.sinks.mqtt import MqttSink
 
             yield MqttSink(self.mqtt, self.publish)
+        if self.page is not None:
+            yield self.page.open(session)
         if self.video is not None:
             yield VideoSink(self.video, rate=info.rate)
         if self.images is not None:
@@ -86,5 +90,5 @@ class Outputs:
 
     def _as_lines(self, info: SourceInfo) -> bool:
         """Whether each result is a line on standard output: for want of another output and of a live view."""
-        elsewhere = self.files or self.window or self.webhook or self.mqtt or self.as_json
+        elsewhere = self.files or self.window or self.webhook or self.mqtt or self.page or self.as_json
         return not elsewhere and (info.rate is None or not (sys.stdout.isatty() and sys.stderr.isatty()))

@@ -16,7 +16,12 @@ EXTRAS = {
     "camera": {"av": "av"},
     "mqtt": {"paho-mqtt": "paho.mqtt"},
     "labels": {"ftfy": "ftfy", "tokenizers": "tokenizers"},
-    "web": {"starlette": "starlette", "uvicorn": "uvicorn"},
+    "web": {
+        "starlette": "starlette",
+        "uvicorn": "uvicorn",
+        "python-multipart": "python_multipart",
+        "prometheus-client": "prometheus_client",
+    },
     "train": {
         "torch": "torch",
         "torchvision": "torchvision",

@@ -1,0 +1,13 @@
+"""``rmatk infer --web``: a page beside a running loop, its API, and what monitoring asks for.
+
+    sink      the loop's end: takes results and never waits
+    live      the result of the moment, for however many viewers
+    meter     counts and latencies; Prometheus' text
+    snapshots pictures kept for the next training
+    api       what the page and other programs may ask
+    guard     who may ask: token, origin, host
+    server    the socket and its thread
+    static/   the page: no build step, nothing from elsewhere
+
+Everything needs the extra ``web``, so this package is imported only where ``--web`` is given.
+"""

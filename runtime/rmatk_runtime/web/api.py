@@ -1,0 +1,264 @@
+"""What the page and other programs may ask: everything under ``/v1``, ``/healthz`` and ``/metrics``."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rmatk_runtime.classifier import Classifier
+from rmatk_runtime.errors import DataError, LabelError, RmatkError, StorageError
+from rmatk_runtime.frames import Prediction
+from rmatk_runtime.label_editor import (
+    Edited,
+    add_label,
+    keep_threshold,
+    read_labels,
+    remove_label,
+    rename_label,
+)
+from rmatk_runtime.preprocess import decode_image
+from rmatk_runtime.web.live import Live
+from rmatk_runtime.web.meter import Meter
+from rmatk_runtime.web.snapshots import Snapshots
+
+WAIT = 2.0
+"""Seconds that ``/v1/frame`` waits for the next result."""
+_STATUS = {LabelError: 422, DataError: 400, StorageError: 507}
+
+T = TypeVar("T")
+
+
+class AddLabel(msgspec.Struct, forbid_unknown_fields=True):
+    """``prompts``: with ``{}`` for the name; none: the bundle's own."""
+
+    name: str
+    prompts: tuple[str, ...] = ()
+
+
+class RemoveLabel(msgspec.Struct, forbid_unknown_fields=True):
+    """The label to take out."""
+
+    name: str
+
+
+class RenameLabel(msgspec.Struct, forbid_unknown_fields=True):
+    """A label's old and new name."""
+
+    old: str
+    new: str
+
+
+class SetThreshold(msgspec.Struct, forbid_unknown_fields=True):
+    """Reject below ``value``, at once and in every output; ``keep``: write it into the bundle as well."""
+
+    value: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    keep: bool = False
+
+
+class TakeSnapshot(msgspec.Struct, forbid_unknown_fields=True):
+    """Keep the picture of the moment under a label, one of the bundle's or a new one."""
+
+    label: str
+
+
+@dataclass(frozen=True)
+class Api:
+    """The handlers, over what the loop and they share; ``snapshots``: None where no folder was given."""
+
+    bundle: Path
+    classifier: Classifier
+    live: Live
+    meter: Meter
+    snapshots: Snapshots | None
+
+    def routes(self) -> list[Route]:
+        """Everything under its path."""
+        return [
+            Route("/healthz", self.health),
+            Route("/metrics", self.metrics),
+            Route("/v1/status", self.status),
+            Route("/v1/frame", self.frame),
+            Route("/v1/classify", self.classify, methods=["POST"]),
+            Route("/v1/labels", self.labels),
+            Route("/v1/labels/add", self.add, methods=["POST"]),
+            Route("/v1/labels/remove", self.remove, methods=["POST"]),
+            Route("/v1/labels/rename", self.rename, methods=["POST"]),
+            Route("/v1/threshold", self.threshold, methods=["POST"]),
+            Route("/v1/snapshots", self.snapshot, methods=["POST"]),
+        ]
+
+    async def health(self, request: Request) -> Response:
+        """200 while results come, 503 with the reason otherwise."""
+        trouble = self.meter.trouble()
+        return _json({"ok": trouble is None, "reason": trouble}, 200 if trouble is None else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """Prometheus' text format."""
+        return Response(self.meter.prometheus(), media_type="text/plain; version=0.0.4")
+
+    async def status(self, request: Request) -> Response:
+        """How the run goes, and what the page can do."""
+        meter, answers = self.meter, self.classifier.answers
+        return _json(
+            {
+                "source": meter.source.info.name,
+                "state": meter.source.state.value,
+                "trouble": meter.trouble(),
+                "engine": self.classifier.backend.name,
+                "frames": meter.frames,
+                "dropped": meter.dropped,
+                "skipped": meter.source.skipped,
+                "rate": round(meter.rate(), 2),
+                "latency_ms": meter.latency.percentiles(),
+                "labels": answers.classes.names,
+                "threshold": answers.reject_below,
+                "kept_threshold": answers.decision.reject_threshold,
+                "labels_changed": answers.decision.labels_changed,
+                "snapshots": None
+                if self.snapshots is None
+                else await asyncio.to_thread(self.snapshots.counts),
+            }
+        )
+
+    async def frame(self, request: Request) -> Response:
+        """The first result after ``?after=NUMBER``: JPEG, its record in ``X-Rmatk-Result``; 204: none yet."""
+        try:
+            number = int(request.query_params.get("after", "0"))
+        except ValueError:
+            raise HTTPException(400, "?after= takes the number of the result shown last") from None
+        shown = await self.live.after(number, WAIT)
+        if shown is None:
+            return Response(status_code=204)
+        record = {"number": shown.number, **shown.prediction.as_record(shown.frame)}
+        headers = {"X-Rmatk-Result": json.dumps(record)}  # ASCII, as a header must be
+        return Response(await self.live.jpeg(shown), media_type="image/jpeg", headers=headers)
+
+    async def classify(self, request: Request) -> Response:
+        """The prediction for a picture: its bytes, or the field ``image`` of a form."""
+        status = 500
+        try:
+            data = await _picture(request)
+            predictions = await asyncio.to_thread(self._classify, data)
+            status = 200
+        except HTTPException as error:
+            status = error.status_code
+            raise
+        except RmatkError as error:
+            status = status_of(error)
+            raise
+        finally:
+            self.meter.requests.labels(str(status)).inc()
+        return _json(_record(predictions))
+
+    def _classify(self, data: bytes) -> Prediction:
+        return self.classifier.classify([decode_image(io.BytesIO(data), "the picture")])[0]
+
+    async def labels(self, request: Request) -> Response:
+        """The labels in the bundle and the prompts they were made from."""
+        return _json({"labels": await asyncio.to_thread(read_labels, self.bundle)})
+
+    async def add(self, request: Request) -> Response:
+        """Add a label; the running classifier takes it over."""
+        wanted = await _body(request, AddLabel)
+        return await _edited(lambda: add_label(self.bundle, wanted.name, wanted.prompts))
+
+    async def remove(self, request: Request) -> Response:
+        """Remove a label."""
+        wanted = await _body(request, RemoveLabel)
+        return await _edited(lambda: remove_label(self.bundle, wanted.name))
+
+    async def rename(self, request: Request) -> Response:
+        """Rename a label."""
+        wanted = await _body(request, RenameLabel)
+        return await _edited(lambda: rename_label(self.bundle, wanted.old, wanted.new))
+
+    async def threshold(self, request: Request) -> Response:
+        """Change the running classifier's reject threshold."""
+        wanted = await _body(request, SetThreshold)
+        self.classifier.set_threshold(wanted.value)
+        if wanted.keep:
+            await asyncio.to_thread(keep_threshold, self.bundle, wanted.value)
+        return _json({"threshold": wanted.value, "kept": wanted.keep})
+
+    async def snapshot(self, request: Request) -> Response:
+        """Keep the newest picture, every pixel of it."""
+        wanted = await _body(request, TakeSnapshot)
+        snapshots, newest = self.snapshots, self.live.newest
+        if snapshots is None:
+            raise HTTPException(409, "no folder for snapshots was given: start with --snapshots DIR")
+        if newest is None:
+            raise HTTPException(409, "there is no picture yet")
+        path = await asyncio.to_thread(snapshots.save, newest.frame.image, wanted.label)
+        return _json({"file": str(path), "snapshots": await asyncio.to_thread(snapshots.counts)})
+
+
+def status_of(error: RmatkError) -> int:
+    """The HTTP status of a named error."""
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+
+
+async def named_error(request: Request, error: Exception) -> Response:
+    """A named error as JSON, as it would be printed."""
+    assert isinstance(error, RmatkError)
+    return _json({"error": error.message, "hint": error.hint}, status_of(error))
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """A refusal as JSON."""
+    assert isinstance(error, HTTPException)
+    return _json({"error": error.detail, "hint": None}, error.status_code)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def _record(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "label": prediction.label,
+        "rejected": prediction.rejected,
+        "top": [{"label": s.label, "probability": round(s.probability, 4)} for s in prediction.top],
+    }
+
+
+async def _edited(edit: Callable[[], Edited]) -> Response:
+    return _json(await asyncio.to_thread(edit))
+
+
+async def _body(request: Request, kind: type[T]) -> T:
+    """A JSON body; the type it must be sent as is one that no form of another site can send."""
+    if _content_type(request) != "application/json":
+        raise HTTPException(415, "send the body as application/json")
+    try:
+        return msgspec.json.decode(await request.body(), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise HTTPException(422, f"the body does not fit: {error}") from None
+
+
+async def _picture(request: Request) -> bytes:
+    """The bytes of the picture sent."""
+    kind = _content_type(request)
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return await request.body()
+    if kind != "multipart/form-data":
+        raise HTTPException(415, "send a picture as image/... or in the field 'image' of multipart/form-data")
+    async with request.form(max_files=1) as form:
+        picture = form.get("image")
+        if picture is None or isinstance(picture, str):
+            raise HTTPException(400, "the form has no file in the field 'image'")
+        return await picture.read()
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
