@@ -69,7 +69,9 @@ def ort(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeOnnxRuntime]:
     return install
 
 
-def add_engine(bundle: Bundle, *, gpu: str = GPU.name, version: str = VERSION) -> Engine:
+def add_engine(
+    bundle: Bundle, *, gpu: str = GPU.name, version: str = VERSION, compatible: bool = False
+) -> Engine:
     key = EngineKey(
         flavour="tensorrt",
         tensorrt=VERSION,
@@ -80,8 +82,10 @@ def add_engine(bundle: Bundle, *, gpu: str = GPU.name, version: str = VERSION) -
         input="images",
         batch=BatchProfile(1, 1, 8),
         onnx_sha256=bundle.manifest.files["image_encoder.onnx"].sha256,
+        version_compatible=compatible,
     )
-    plan = fake_plan(bundle.path / "image_encoder.onnx", version=version, batch=(1, 1, 8))
+    graph = bundle.path / "image_encoder.onnx"
+    plan = fake_plan(graph, version=version, batch=(1, 1, 8), compatible=compatible)
     return write_engine(bundle, plan, key=key, built="2026-01-01T00:00:00+00:00", seconds=1, layers=1)
 
 
@@ -93,12 +97,13 @@ def same_as_cpu(bundle: Bundle, name: str, count: int = 3) -> str:
         return backend.name
 
 
+@pytest.mark.parametrize("compatible", [False, True])
 @pytest.mark.parametrize("name", ["auto", "tensorrt"])
 def test_an_engine_built_for_this_machine_comes_first(
-    bundle: Bundle, gpu: FakeCudaRuntime, ort: Callable[..., FakeOnnxRuntime], name: str
+    bundle: Bundle, gpu: FakeCudaRuntime, ort: Callable[..., FakeOnnxRuntime], name: str, compatible: bool
 ):
     runtime = ort(TENSORRT, CUDA)
-    add_engine(bundle)
+    add_engine(bundle, compatible=compatible)
     assert same_as_cpu(bundle, name, 20) == "TensorRT 10.3.0"
     assert not gpu.live and {provider for provider, *_ in runtime.asked} == {CPU}
 

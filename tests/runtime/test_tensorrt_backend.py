@@ -316,6 +316,18 @@ def test_a_plan_of_another_version_is_refused_in_tensorrts_words(cuda: FakeCudaR
     assert not leftovers(cuda)
 
 
+def test_the_code_in_a_version_compatible_plan_is_let_in_only_when_its_key_says_so(
+    cuda: FakeCudaRuntime, graph: Path
+):
+    trt = TensorRt(fake_tensorrt(cuda, "10.13.3"), "tensorrt", "10.13.3")
+    plan = fake_plan(graph, compatible=True)
+    with TensorRtBackend(trt, plan, "test.engine", Cuda(cuda), host_code=True) as backend:
+        check(backend, graph, 3)
+    with pytest.raises(BackendError, match="host code is not allowed"):
+        TensorRtBackend(trt, plan, "test.engine", Cuda(cuda))
+    assert not leftovers(cuda)
+
+
 def test_tensorrt_8_is_refused_by_name(cuda: FakeCudaRuntime, graph: Path):
     module = fake_tensorrt(cuda, "8.6.1")
     del module.ExecutionContextAllocationStrategy

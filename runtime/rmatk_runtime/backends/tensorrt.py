@@ -33,20 +33,28 @@ class TensorRtBackend(Backend):
         where: the plan's name in errors.
         cuda: the GPU.
         graphs: capture and replay CUDA graphs.
+        host_code: the plan is version-compatible and carries code for this machine's processor.
 
     Raises:
         BackendError: the plan does not load here, or the GPU has too little memory.
     """
 
     def __init__(
-        self, trt: TensorRt, plan: bytes, where: str, cuda: Cuda, *, graphs: bool = CUDA_GRAPHS
+        self,
+        trt: TensorRt,
+        plan: bytes,
+        where: str,
+        cuda: Cuda,
+        *,
+        graphs: bool = CUDA_GRAPHS,
+        host_code: bool = False,
     ) -> None:
         self.name = trt.title
         self.times = DeviceTimes()
         self._cuda, self._graphs = cuda, graphs
         self._lanes: list[Lane] = []
         self._overlap = True
-        self._plan = Plan(trt, plan, where)
+        self._plan = Plan(trt, plan, where, host_code=host_code)
         try:
             self._add_lane()
         except BackendError:
@@ -61,7 +69,9 @@ class TensorRtBackend(Backend):
             MissingExtraError: TensorRT or cuda-bindings is not installed.
             BackendError: no GPU, or the engine does not load.
         """
-        return cls(load_tensorrt(engine.key.flavour), engine.read(), str(engine.path), Cuda.load())
+        trt, cuda = load_tensorrt(engine.key.flavour), Cuda.load()
+        host_code = engine.key.version_compatible
+        return cls(trt, engine.read(), str(engine.path), cuda, host_code=host_code)
 
     @property
     def batches(self) -> tuple[int, int]:

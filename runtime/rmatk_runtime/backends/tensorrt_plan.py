@@ -39,12 +39,13 @@ class Plan:
         trt: the TensorRT that it was built with.
         data: the plan's bytes, already verified: a plan is code.
         where: its name in errors.
+        host_code: the plan is version-compatible: it carries a runtime of its own, which must be let in.
 
     Raises:
         BackendError: this TensorRT is too old to run it, or does not accept it.
     """
 
-    def __init__(self, trt: TensorRt, data: bytes, where: str) -> None:
+    def __init__(self, trt: TensorRt, data: bytes, where: str, *, host_code: bool = False) -> None:
         self._trt = trt
         self._messages = Messages(trt)
         self._shared_memory = trt.member("ExecutionContextAllocationStrategy", "USER_MANAGED")
@@ -59,6 +60,8 @@ class Plan:
         self._engine: Any = None
         try:
             self._runtime = self._load_runtime()
+            if host_code:
+                self._runtime.engine_host_code_allowed = True
             self._engine = self._runtime.deserialize_cuda_engine(data)
             if self._engine is None:
                 raise self.error(f"{trt.title} does not load {where}", _REBUILD)

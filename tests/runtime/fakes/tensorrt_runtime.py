@@ -33,9 +33,16 @@ REMOVED = (
 )
 
 
-def fake_plan(onnx: object, *, version: str = VERSIONS[0], batch: tuple[int, int, int] = (1, 4, 8)) -> bytes:
-    """A plan that the fake runtime of ``version`` loads."""
-    return json.dumps({"onnx": str(onnx), "version": version, "batch": batch}).encode()
+def fake_plan(
+    onnx: object,
+    *,
+    version: str = VERSIONS[0],
+    batch: tuple[int, int, int] = (1, 4, 8),
+    compatible: bool = False,
+) -> bytes:
+    """A plan that the fake runtime of ``version`` loads; ``compatible``: a newer one of its major too."""
+    plan = {"onnx": str(onnx), "version": version, "batch": batch, "compatible": compatible}
+    return json.dumps(plan).encode()
 
 
 class DataType(Enum):
@@ -102,6 +109,8 @@ class Fake:
 
 
 class Runtime:
+    engine_host_code_allowed = False
+
     def __init__(self, fake: Fake) -> None:
         if not fake.call("Runtime"):
             raise TypeError("pybind11::init(): factory function returned nullptr")
@@ -112,7 +121,10 @@ class Runtime:
         if not self._fake.call("deserialize_cuda_engine"):
             return None
         plan = json.loads(serialized_engine)
-        if plan["version"] != self._fake.version:
+        if plan["compatible"] and not self.engine_host_code_allowed:
+            self._fake.logger.log(Severity.ERROR, "engine host code is not allowed")
+            return None
+        if plan["version"] != self._fake.version and not plan["compatible"]:
             self._fake.logger.log(Severity.ERROR, f"plan of {plan['version']}, runtime {self._fake.version}")
             return None
         return Engine(self._fake, self, plan)
