@@ -27,7 +27,7 @@ def doctor(
 
     sections = examine()
     if bundle is not None:
-        sections["bundle"] = [probe_bundle(bundle)]
+        sections["bundle"] = probe_bundle(bundle)
     probes = [probe for section in sections.values() for probe in section]
     if as_json:
         console.print_json({"probes": [probe.as_record() for probe in probes]})
@@ -49,18 +49,18 @@ def _print(sections: dict[str, list[Probe]]) -> None:
 
     output = Console(highlight=False)
     width = max(len(probe.name) for probes in sections.values() for probe in probes)
+    wrap = textwrap.TextWrapper(
+        max(output.width - width - 5, width),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     for heading, probes in sections.items():
         output.print(Text(heading, style="bold"))
         for probe in probes:
             mark, style = _mark(probe)
-            lines = textwrap.wrap(
-                f"{probe.name:{width}}  {probe.reason}",
-                max(output.width - 3, 2 * width),
-                subsequent_indent=" " * (width + 2),
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-            output.print(Text.assemble((mark, style), " ", "\n   ".join(lines)), soft_wrap=True)
+            lines = [part for line in probe.reason.splitlines() for part in wrap.wrap(line)]
+            reason = ("\n" + " " * (width + 5)).join(lines)
+            output.print(Text.assemble((mark, style), f" {probe.name:{width}}  {reason}"), soft_wrap=True)
             if probe.hint:
                 output.print(Text(f"   -> {probe.hint}"), soft_wrap=True)
     output.print(Text("ok: works   no: broken   --: not here, which matters only where it is wanted", "dim"))

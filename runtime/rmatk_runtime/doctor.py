@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rmatk_runtime.errors import BackendError, RmatkError
 from rmatk_runtime.gpu import list_gpus
@@ -14,6 +15,10 @@ from rmatk_runtime.probes.onnx_runtime import probe_onnxruntime
 from rmatk_runtime.probes.packages import probe_extras
 from rmatk_runtime.probes.system import probe_disk, probe_memory, probe_platform, probe_python
 from rmatk_runtime.probes.tensorrt import probe_tensorrt, probe_tensorrt_rtx
+
+if TYPE_CHECKING:
+    from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.engines.store import Found
 
 __all__ = ["Probe", "examine", "probe_bundle"]
 
@@ -47,16 +52,37 @@ def examine(root: Path = Path("/")) -> dict[str, list[Probe]]:
     }
 
 
-def probe_bundle(bundle: Path) -> Probe:
-    """Verify a bundle, load it and classify one grey picture."""
+def probe_bundle(path: Path) -> list[Probe]:
+    """Each engine in a bundle, and last whether the bundle itself runs: on one grey picture."""
+    from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.classifier import Classifier
+    from rmatk_runtime.engines.store import survey
     from rmatk_runtime.sources import open_source
 
+    engines: list[Probe] = []
     try:
-        with Classifier.open(bundle) as classifier, open_source("test://?frames=1&live=0") as source:
+        bundle = Bundle.open(path)
+        engines = [_probe_engine(bundle, found, place) for place, found in enumerate(survey(bundle), start=1)]
+        with Classifier.open(path) as classifier, open_source("test://?frames=1&live=0") as source:
             (frame,) = source
             classifier.classify([frame.image])
-            text = f"{bundle} runs on {classifier.backend.name}, {len(classifier.labels)} labels"
-            return Probe("bundle", True, text)
+            text = f"{path} runs on {classifier.backend.name}, {len(classifier.labels)} labels"
+            return [*engines, Probe("bundle", True, text)]
     except RmatkError as error:
-        return Probe("bundle", False, error.message, error.hint)
+        return [*engines, Probe("bundle", False, error.message, error.hint)]
+
+
+def _probe_engine(bundle: Bundle, found: Found, place: int) -> Probe:
+    """Whether one engine may be used here, or every reason against it."""
+    from rmatk_runtime.engines.machine import first_gpu
+    from rmatk_runtime.engines.store import rebuild_command
+
+    name = f"engine {place}"
+    if found.engine is None or not found.usable:
+        precision = found.engine.key.precision if found.engine else bundle.graph(None).precision
+        reason = f"{found.path.name}: {'; '.join(found.reasons)}"
+        if first_gpu() is None:  # it is for another machine: building it again here would not help
+            return Probe(name, False, reason, optional=True)
+        return Probe(name, False, reason, rebuild_command(bundle, precision))
+    parity = "parity checked" if found.engine.sidecar.parity else "parity not checked: rmatk parity"
+    return Probe(name, True, f"{found.path.name}: usable here, {parity}")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from rmatk_runtime.doctor import examine, probe_bundle
-from rmatk_runtime.errors import BundleError
+from rmatk_runtime.engines import machine
+from rmatk_runtime.errors import BackendError
+from rmatk_runtime.gpu import Gpu
 from rmatk_runtime.probes import Probe
 
 
@@ -54,15 +57,30 @@ def test_doctor_imports_no_torch() -> None:
 
 
 def test_bundle_that_cannot_run_is_told_with_its_own_hint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rmatk_runtime.classifier import Classifier
 
     def refuse(path: Path) -> Classifier:
-        raise BundleError("image_encoder.onnx was altered", "copy it again")
+        raise BackendError("the CUDA provider failed", "rmatk doctor")
 
     monkeypatch.setattr(Classifier, "open", refuse)
-    assert probe_bundle(tmp_path) == Probe("bundle", False, "image_encoder.onnx was altered", "copy it again")
+    expected = Probe("bundle", False, "the CUDA provider failed", "rmatk doctor")
+    assert probe_bundle(tiny_bundle) == [expected]
+
+
+def test_engines_in_a_bundle_are_told_with_every_reason(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "first_gpu", lambda: None)
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    (copy / "engines").mkdir()
+    (copy / "engines" / "half.engine").write_bytes(b"plan")
+    engine, bundle = probe_bundle(copy)
+    assert engine == Probe("engine 1", False, "half.engine: its sidecar half.json is missing", optional=True)
+    assert not bundle.ok and "half.engine" in bundle.reason and "--backend cpu" in str(bundle.hint)
+    monkeypatch.setattr(machine, "first_gpu", lambda: Gpu("Orin", "8.7", 8 << 30, integrated=True))
+    assert probe_bundle(copy)[0].hint == f"rmatk export {copy} --trt --precision fp32"
 
 
 def test_json_has_four_fields_and_the_code_is_the_bundles(rmatk, tiny_bundle: Path, tmp_path: Path) -> None:
