@@ -34,7 +34,7 @@ class Camera(Source):
 
 
 def session(source: Source, **options: int) -> Session:
-    classifier = SimpleNamespace(backend=SimpleNamespace(name="fake engine"))
+    classifier = SimpleNamespace(backend=SimpleNamespace(name="fake engine"), labels=("a can", "x" * 90))
     return Session(Path("bundle"), classifier, source, LoopOptions(**options))  # type: ignore[arg-type]
 
 

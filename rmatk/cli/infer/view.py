@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rmatk_runtime.frames import Frame, Prediction
 
 _INTERVAL = 0.1  # seconds between two drawings
+_LABEL = 32  # columns, at most
 _WINDOW = 2.0  # seconds over which the rate is taken
 _COLOURS = {SourceState.LIVE: "green", SourceState.CONNECTING: "yellow"}
 
@@ -62,10 +64,26 @@ class LiveView(Sink):
         if source.info.live:
             figures.append(f"{tally.dropped} dropped")
         figures.append(self._session.classifier.backend.name)
-        bars = (
-            Text("waiting for the first picture", style="dim") if self._last is None else _bars(self._last[1])
-        )
-        return Group(heading, bars, Text(", ".join(figures), style="dim"))
+        return Group(heading, self._bars(), Text(", ".join(figures), style="dim"))
+
+    def _bars(self) -> RenderableType:
+        """One row per label of the last result; grey where the answer was rejected."""
+        if self._last is None:
+            return Text("waiting for the first picture", style="dim")
+        prediction = self._last[1]
+        longest = max(cell_len(label) for label in self._session.classifier.labels)
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(width=min(longest, _LABEL), no_wrap=True, overflow="ellipsis")
+        table.add_column(ratio=1)
+        table.add_column(justify="right", width=6)
+        for number, score in enumerate(prediction.top):
+            best = number == 0 and not prediction.rejected
+            style = "bright_black" if prediction.rejected else "green" if best else "blue"
+            bar = ProgressBar(
+                total=1.0, completed=score.probability, complete_style=style, finished_style=style
+            )
+            table.add_row(Text(score.label, style="bold" if best else "dim"), bar, f"{score.probability:.1%}")
+        return table
 
     def _rate(self) -> float:
         """Results per second of late."""
@@ -73,20 +91,6 @@ class LiveView(Sink):
         self._counts = [count for count in self._counts if now[0] - count[0] <= _WINDOW] + [now]
         (since, before), (until, after) = self._counts[0], self._counts[-1]
         return (after - before) / (until - since) if until > since else 0.0
-
-
-def _bars(prediction: Prediction) -> Table:
-    """One row per label; grey where the answer was rejected."""
-    table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(max_width=32, no_wrap=True, overflow="ellipsis")
-    table.add_column(ratio=1)
-    table.add_column(justify="right", width=6)
-    for number, score in enumerate(prediction.top):
-        style = "bright_black" if prediction.rejected else "green" if number == 0 else "blue"
-        bar = ProgressBar(total=1.0, completed=score.probability, complete_style=style, finished_style=style)
-        best = number == 0 and not prediction.rejected
-        table.add_row(Text(score.label, style="bold" if best else "dim"), bar, f"{score.probability:.1%}")
-    return table
 
 
 def _of(session: Session) -> str:
