@@ -20,7 +20,7 @@ from rmatk_runtime.manifest import Precision
 from rmatk_runtime.parity import Engine as Stage
 from rmatk_runtime.parity import check_golden
 
-pytestmark = [pytest.mark.gpu, pytest.mark.tensorrt]
+pytestmark = pytest.mark.gpu  # not tensorrt: those run without a GPU
 
 CASES = [(flavour, precision) for flavour in FLAVOURS for precision in ("fp32", "fp16", "int8")]
 
