@@ -251,7 +251,8 @@ def test_cameras_are_listed_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "no /dev/video*" in media.probe_cameras(tmp_path).reason
     write(tmp_path / "dev/video0", "")
     write(tmp_path / "sys/class/video4linux/video0/name", "HD Webcam\n")
-    assert media.probe_cameras(tmp_path) == Probe("cameras", True, "/dev/video0 (HD Webcam)")
+    text = "/dev/video0 (HD Webcam): Inappropriate ioctl for device"  # the file stands for it only by name
+    assert media.probe_cameras(tmp_path) == Probe("cameras", True, text)
     monkeypatch.setattr(media.os, "access", lambda path, mode: False)
     denied = media.probe_cameras(tmp_path)
     assert not denied.ok and "usermod" in str(denied.hint)
@@ -263,10 +264,13 @@ def test_gstreamer_and_csi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     tool = tmp_path / "gst-inspect-1.0"
     write(
         tool,
-        '#!/bin/sh\n[ "$1" = --version ] || exit 1\necho "gst-inspect-1.0 1.20.3"\necho "GStreamer 1.20.3"\n',
+        '#!/bin/sh\n[ "$1" != nvarguscamerasrc ] || exit 1\necho "GStreamer 1.20.3"\n'
+        'echo "videoconvertscale:  videoconvert: Video colorspace converter"\n',
     )
     tool.chmod(0o755)
-    assert media.probe_gstreamer() == Probe("gstreamer", True, "GStreamer 1.20.3")
+    lacking = media.probe_gstreamer()
+    assert lacking.reason == "GStreamer 1.20.3 lacks pnmenc, so gst: cannot work" and not lacking.optional
+    assert lacking.hint == "sudo apt-get install gstreamer1.0-plugins-bad"
     assert "argus_socket" in str(media.probe_csi(jetson=True).hint)
     write(tool, "#!/bin/sh\nexit 0\n")
     assert media.probe_csi(jetson=True).ok

@@ -22,6 +22,7 @@ from PIL import Image
 from rmatk_runtime.errors import SourceError
 from rmatk_runtime.frames import Frame
 from rmatk_runtime.sources import Source, SourceOptions, SourceState, open_source
+from rmatk_runtime.sources.camera import _device
 
 av = pytest.importorskip("av")
 
@@ -248,3 +249,9 @@ def test_absent_camera_is_named(uri: str) -> None:
 def test_what_is_no_camera_is_not_read_as_one(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot open v4l2://dev/null: Inappropriate ioctl"):
         open_source("v4l2://dev/null", options=SourceOptions(size=(640, 480), rate=15))
+
+
+def test_only_the_format_can_be_asked_of_a_v4l2_address() -> None:
+    assert _device("v4l2://dev/video3?format=mjpeg") == (Path("/dev/video3"), {"input_format": "mjpeg"})
+    with pytest.raises(SourceError, match="the only option of v4l2:// is format"):
+        open_source("v4l2://dev/video0?speed=3")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 from rmatk_runtime.probes import Probe
+from rmatk_runtime.probes.v4l2 import describe, read_modes
+from rmatk_runtime.sources.gstreamer import NEEDED, PACKAGES
 
 _SECONDS = 10
 
 
 def probe_cameras(root: Path = Path("/")) -> Probe:
-    """V4L2 devices with their names, and whether this user may open them."""
+    """V4L2 devices with their names and modes, and whether this user may open them."""
     devices = sorted((root / "dev").glob("video*"))
     if not devices:
         return Probe(
@@ -23,28 +26,46 @@ def probe_cameras(root: Path = Path("/")) -> Probe:
             "plug one in (docker: --device /dev/video0), or try: rmatk infer BUNDLE --camera test://",
             optional=True,
         )
-    text = ", ".join(f"/dev/{device.name} {_camera_name(root, device.name)}".strip() for device in devices)
+    text = "; ".join(_describe(root, device) for device in devices)
     if any(not os.access(device, os.R_OK | os.W_OK) for device in devices):
         cure = 'sudo usermod -aG video "$USER", then log in again'
         return Probe("cameras", False, f"{text}; this user may not open all of them", cure)
     return Probe("cameras", True, text)
 
 
-def _camera_name(root: Path, device: str) -> str:
+def _describe(root: Path, device: Path) -> str:
+    """``/dev/video0 (HD Webcam): MJPG 1920x1080@30``."""
     try:
-        return f"({(root / 'sys/class/video4linux' / device / 'name').read_text().strip()})"
+        name = (root / "sys/class/video4linux" / device.name / "name").read_text().strip()
     except OSError:
-        return ""
+        name = "no name"
+    try:
+        modes = read_modes(device)
+    except OSError as error:
+        modes_text = error.strerror or "cannot be asked"
+    else:
+        modes_text = "gives no pictures" if modes is None else describe(modes) or "modes unknown"
+    return f"/dev/{device.name} ({name}): {modes_text}"
 
 
 def probe_gstreamer() -> Probe:
-    """GStreamer's command-line tools."""
-    cure = "sudo apt-get install gstreamer1.0-tools gstreamer1.0-plugins-good"
-    output = _gst_inspect("--version")
-    if output is None:
+    """GStreamer's tools, and the elements that ``gst:`` and ``csi://`` are made of."""
+    version, elements = _gst_inspect("--version"), _gst_inspect()
+    if version is None or elements is None:
+        cure = "sudo apt-get install gstreamer1.0-tools gstreamer1.0-plugins-{base,good,bad}"
         return Probe("gstreamer", False, "gst-inspect-1.0 is missing or does not run", cure, optional=True)
-    lines = [line for line in output.splitlines() if line.startswith("GStreamer")]
-    return Probe("gstreamer", True, lines[0] if lines else "present, version unknown")
+    name = next((line for line in version.splitlines() if line.startswith("GStreamer")), "GStreamer")
+    present = set(re.findall(r"^\S+: +([\w-]+):", elements, re.MULTILINE))
+    if needed := [element for element in NEEDED if element not in present]:
+        cure = f"sudo apt-get install {' '.join(dict.fromkeys(PACKAGES[element] for element in needed))}"
+        return Probe("gstreamer", False, f"{name} lacks {', '.join(needed)}, so gst: cannot work", cure)
+    absent = {
+        element: package
+        for element, package in PACKAGES.items()
+        if element not in present and not package.startswith("nvidia")
+    }
+    others = ", ".join(f"{element} ({package})" for element, package in absent.items())
+    return Probe("gstreamer", True, f"{name}; gst: works" + (f"; not here: {others}" if others else ""))
 
 
 def probe_csi(*, jetson: bool) -> Probe:
@@ -62,13 +83,15 @@ def probe_csi(*, jetson: bool) -> Probe:
     return Probe("csi", True, "nvarguscamerasrc is there")
 
 
-def _gst_inspect(argument: str) -> str | None:
-    """What ``gst-inspect-1.0 ARGUMENT`` prints, or None where it fails."""
+def _gst_inspect(*arguments: str) -> str | None:
+    """What ``gst-inspect-1.0`` prints, or None where it fails; without arguments, all elements."""
     tool = shutil.which("gst-inspect-1.0")
     if tool is None:
         return None
     try:
-        done = subprocess.run([tool, argument], capture_output=True, text=True, timeout=_SECONDS, check=True)
+        done = subprocess.run(
+            [tool, *arguments], capture_output=True, text=True, timeout=_SECONDS, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout

@@ -38,7 +38,7 @@ def open_camera(uri: str, options: SourceOptions) -> Source:
         opener = partial(_open_stream, uri, options)
     else:
         options.check("camera", name)
-        opener = partial(_open_device, _device(uri), options)
+        opener = partial(_open_device, uri, options)
     return LiveSource(name, partial(AvConnection, name, opener, options.timeout), options)
 
 
@@ -103,11 +103,11 @@ def _open_stream(uri: str, options: SourceOptions) -> InputContainer:
     return container
 
 
-def _open_device(device: Path, options: SourceOptions) -> InputContainer:
+def _open_device(uri: str, options: SourceOptions) -> InputContainer:
+    device, settings = _device(uri)
     if not device.exists():
         found = ", ".join(map(str, sorted(Path("/dev").glob("video*")))) or "none"
         raise SourceError(f"no camera at {device}; found: {found}", "plug one in, or try --camera test://")
-    settings = {}
     if options.size is not None:
         settings["video_size"] = "{}x{}".format(*options.size)
     if options.rate is not None:
@@ -119,8 +119,14 @@ def _open_device(device: Path, options: SourceOptions) -> InputContainer:
     return container
 
 
-def _device(uri: str) -> Path:
-    """``0`` -> /dev/video0, ``v4l2://dev/video0`` -> /dev/video0."""
+def _device(uri: str) -> tuple[Path, dict[str, str]]:
+    """``0``, ``/dev/video0`` and ``v4l2://dev/video0?format=mjpeg`` as a path, and what to tell FFmpeg."""
     if uri.isdecimal():
-        return Path(f"/dev/video{uri}")
-    return Path("/" + uri.partition("://")[2].lstrip("/")) if "://" in uri else Path(uri)
+        return Path(f"/dev/video{uri}"), {}
+    if "://" not in uri:
+        return Path(uri), {}
+    path, _, query = uri.partition("://")[2].partition("?")
+    key, _, value = query.partition("=")
+    if query and (key != "format" or not value.isidentifier()):
+        raise SourceError(f"{uri}: the only option of v4l2:// is format", "v4l2://dev/video0?format=mjpeg")
+    return Path("/" + path.lstrip("/")), {"input_format": value} if value else {}

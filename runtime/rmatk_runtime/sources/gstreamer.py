@@ -35,6 +35,8 @@ from rmatk_runtime.sources.live import Connection, LiveSource, Picture
 from rmatk_runtime.sources.options import SourceOptions
 from rmatk_runtime.sources.pipe import TimedPipe
 
+NEEDED = ("videoconvert", "pnmenc")
+"""What every pipeline here ends in."""
 PACKAGES = {
     "pnmenc": "gstreamer1.0-plugins-bad",
     "videoconvert": "gstreamer1.0-plugins-base",
