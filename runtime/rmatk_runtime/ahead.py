@@ -7,7 +7,7 @@ in its turn, and the writer that the reader has gone.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -39,9 +39,12 @@ class Ahead(Generic[T]):
 
     def _work(self) -> None:
         try:
-            for item in self._items:
+            items = iter(self._items)
+            for item in items:
                 if not self._put(item):
-                    return
+                    break
+            if isinstance(items, Generator):
+                items.close()  # what it holds is given back by the thread that used it
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that takes the items
             self._error = error
         finally:

@@ -114,3 +114,18 @@ def test_an_error_after_closing_is_not_raised() -> None:
     ahead.close()
     go.set()
     assert ahead.join(SECONDS) and list(ahead) == []
+
+
+def test_a_generator_is_closed_by_the_thread_that_ran_it() -> None:
+    closed_by: list[threading.Thread] = []
+
+    def items() -> Iterator[int]:
+        try:
+            yield from range(100)
+        finally:
+            closed_by.append(threading.current_thread())
+
+    ahead = Ahead(items(), "test")
+    assert next(iter(ahead)) == 0
+    ahead.close()
+    assert ahead.join(5) and closed_by == [ahead._thread]

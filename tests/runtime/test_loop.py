@@ -183,7 +183,7 @@ def test_a_live_source_drops_frames_while_the_engine_is_busy_and_classifies_the_
 
     sink = ListSink()
     summary = run(Camera(50, live=True), classifier(Busy()), [sink])
-    assert sink.seen == [sink.seen[0], 49]
+    assert len(sink.seen) <= 2 and sink.seen[-1] == 49  # the first may have been dropped before it was taken
     assert summary.frames + summary.dropped == 50
 
 

@@ -224,7 +224,7 @@ def test_closing_cuts_short_the_wait_for_another_try() -> None:
     next(frames)
     source.close()
     assert next(frames, None) is None
-    assert not source._thread.is_alive()
+    assert source._reading is not None and source._reading.join(5)
 
 
 def test_a_source_never_read_is_released() -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from rmatk_runtime.errors import SourceError
 from rmatk_runtime.sources import SourceOptions, open_source
+from rmatk_runtime.sources.live import LiveSource
 from rmatk_runtime.sources.mjpeg import split_jpegs
 
 
@@ -111,7 +112,7 @@ def test_closing_does_not_wait_for_the_pipe(pipe: int) -> None:
     start = time.monotonic()
     source.close()
     assert time.monotonic() - start < 5
-    assert not source._thread.is_alive()  # type: ignore[attr-defined]
+    assert isinstance(source, LiveSource) and source._reading is not None and source._reading.join(5)
     os.close(pipe)
 
 

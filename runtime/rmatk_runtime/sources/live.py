@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from time import monotonic
 
+from rmatk_runtime.ahead import Ahead
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.frames import Frame
 from rmatk_runtime.preprocess import UInt8
@@ -27,6 +28,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 
 Picture = Callable[[], UInt8]
 """Gives the pixels, (H, W, 3) uint8 RGB; called only for frames that are taken. DataError: damaged."""
+
+_Arrival = tuple[Picture, int, float, float]  # with index, time and captured of its frame
 
 
 class Connection(ABC):
@@ -70,23 +73,13 @@ class LiveSource(Source):
         self._name, self._connect, self._options = name, connect, options
         self.state = SourceState.CONNECTING
         self._connection: Connection | None = connect()
-        self.info = SourceInfo(
-            name=name,
-            size=options.turn_size(self._connection.size),
-            rate=self._connection.rate,
-            frames=None,
-            live=True,
-        )
-        self._thread = threading.Thread(target=self._run, name=f"rmatk-read {name}", daemon=True)
-        self._changed = threading.Condition()
-        self._slot: tuple[Picture, int, float] | None = None
-        self._ended = False
-        self._error: BaseException | None = None
+        size = options.turn_size(self._connection.size)
+        self.info = SourceInfo(name, size, self._connection.rate, frames=None, live=True)
+        self._reading: Ahead[_Arrival] | None = None
         self._closing = threading.Event()
+        self._lock = threading.Lock()  # of the connection, and of the count of those skipped
         self._random = random.Random()
-        self._thinning = Thinning(options.rate)
         self._count = 0
-        self._first: float | None = None
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the newest frame each time one is asked for, waiting where there is none.
@@ -94,55 +87,48 @@ class LiveSource(Source):
         Raises:
             SourceError: the device is lost, and not to be tried again.
         """
-        self._thread.start()
-        while (taken := self._take()) is not None:
-            picture, index, captured = taken
+        self._reading = Ahead(self._arrivals(), f"read {self._name}", newest=True)
+        for picture, index, time, captured in self._reading:
+            self.dropped = self._reading.dropped
             try:
                 image = self._options.turn(picture())
             except DataError as error:
-                self._skip()
                 log.debug("%s: frame %d cannot be decoded: %s", self._name, index, error.message)
+                self._skip()
                 continue
-            yield Frame(image, index, captured - (self._first or captured), self._name, captured)
-
-    def _take(self) -> tuple[Picture, int, float] | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._slot is not None or self._ended)
-            taken, self._slot = self._slot, None
-            if taken is None and self._error is not None:
-                raise self._error
-            return taken
+            yield Frame(image, index, time, self._name, captured)
 
     def close(self) -> None:
         """End the reading within a second; a read that cannot be cut short is left to end by itself."""
         self._closing.set()
-        with self._changed:
-            self._slot, self._ended = None, True
-            self._changed.notify_all()
+        if self._reading is None:
+            self._release()
+            return
+        self._reading.close()
+        with self._lock:
             if self._connection is not None:
                 self._connection.cancel()
-        if self._thread.ident:
-            self._thread.join(CLOSE_SECONDS)
-        else:  # never iterated
-            self._release()
+        self._reading.join(CLOSE_SECONDS)
 
-    def _run(self) -> None:
-        error: BaseException | None = None
-        try:
-            self._read_and_reconnect()
-        except BaseException as caught:  # noqa: BLE001 - raised again in the thread that iterates
-            error = caught
-        with self._changed:
-            self._ended, self._error = True, None if self._closing.is_set() else error
-            self._changed.notify_all()
+    def _arrivals(self) -> Iterator[_Arrival]:
+        """Every frame as it comes, through losses of the device; run by the reading thread."""
+        thinning = Thinning(self._options.rate)
+        first: float | None = None
+        for picture, captured in self._pictures():
+            index, self._count = self._count, self._count + 1
+            first = captured if first is None else first
+            if picture is None:
+                self._skip()
+            elif thinning.keeps(captured):
+                yield picture, index, captured - first, captured
 
-    def _read_and_reconnect(self) -> None:
-        """Read until the device ends or is lost for good."""
+    def _pictures(self) -> Iterator[tuple[Picture | None, float]]:
+        """Read until the device ends, or is lost for good."""
         losses = 0  # since the last picture
         while not self._closing.is_set():
             before = self._count
             try:
-                self._read()
+                yield from self._read()
                 return
             except SourceError as error:
                 if self._closing.is_set():
@@ -150,48 +136,33 @@ class LiveSource(Source):
                 losses = 1 if self._count > before else losses + 1
                 self._await_next_try(error, losses)
 
-    def _read(self) -> None:
-        """Read one connection to its end; makes it where there is none."""
+    def _read(self) -> Iterator[tuple[Picture | None, float]]:
+        """Read one connection to its end, and make it where there is none."""
         try:
             if self._connection is None:
                 self._connection = self._connect()
             pictures = iter(self._connection)
             while not self._closing.is_set():
-                self._offer(next(pictures), time.monotonic())
-        except StopIteration:
-            return
+                try:
+                    picture, captured = next(pictures), monotonic()
+                except StopIteration:
+                    return
+                if self.state is SourceState.LOST:
+                    log.warning("%s is live again", self._name)
+                self.state = SourceState.LIVE
+                yield picture, captured
         finally:
             self._release()
 
     def _release(self) -> None:
-        with self._changed:
+        with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def _skip(self) -> None:
-        with self._changed:
+        with self._lock:
             self.skipped += 1
-
-    def _offer(self, picture: Picture | None, captured: float) -> None:
-        """Put a picture into the slot, in place of one not yet taken."""
-        if self.state is not SourceState.LIVE:
-            if self.state is SourceState.LOST:
-                log.warning("%s is live again", self._name)
-            self.state = SourceState.LIVE
-        index, self._count = self._count, self._count + 1
-        if picture is None:
-            self._skip()
-            return
-        if not self._thinning.keeps(captured):
-            return
-        if self._first is None:
-            self._first = captured
-        with self._changed:
-            if not self._ended:
-                self.dropped += self._slot is not None
-                self._slot = (picture, index, captured)
-                self._changed.notify_all()
 
     def _await_next_try(self, error: SourceError, losses: int) -> None:
         """Wait before the device is tried again.
