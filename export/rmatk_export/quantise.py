@@ -1,46 +1,31 @@
-"""int8 graphs: symmetric Q/DQ around the products of the blocks, calibrated on the user's own photos.
+"""int8 graphs: Q/DQ pairs around the products of the blocks, as many blocks as accuracy allows.
 
-Made by ONNX Runtime's quantiser with what TensorRT's explicit quantisation asks for: zero point 0 everywhere
-(its parser refuses others), one scale per output channel of a weight, Q/DQ nodes in the graph. The patch
-convolution, LayerNorm, attention's own products, softmax, the projection and the final norm stay float. Where
-accuracy on the validation shots drops by more than the budget, the most sensitive blocks stay float too.
+The patch convolution, LayerNorm, attention's own products, softmax, the projection and the final norm stay
+float. Where accuracy on the validation shots drops by more than the budget, the most sensitive blocks stay
+float too.
 """
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
 
-from rmatk_runtime.backends.onnx_runtime import create_session
+from rmatk_export.calibrate import Int8Product, calibrate, products
+from rmatk_export.writer import Writer
+from rmatk_runtime.backends.onnx_runtime import create_session, run_session
 from rmatk_runtime.errors import ExportError
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.preprocess import Float32
 
 BUDGET = 0.005  # accuracy that int8 may cost on the validation shots, as a share
 _BATCH = 16
-_OPTIONS = {
-    "ActivationSymmetric": True,
-    "WeightSymmetric": True,
-    # A product's result is summed in float: quantising it once more would only lose accuracy.
-    "OpTypesToExcludeOutputQuantization": ["MatMul"],
-}
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,8 @@ def quantise_within_budget(
     Raises:
         ExportError: not even one quantised block keeps within the budget.
     """
-    blocks = sorted({int(node.name.split(".")[1]) for node in model.graph.node if _is_product(node)})
+    int8 = calibrate(model, calibration.images)
+    blocks = sorted({_block(name) for name in int8})
 
     def accuracy(embeddings: Float32) -> float:
         return float(((embeddings @ classes.embeddings.T).argmax(axis=1) == calibration.labels).mean())
@@ -86,7 +72,7 @@ def quantise_within_budget(
     kept: list[int] = []
     order: list[int] | None = None
     while len(kept) < len(blocks):
-        candidate = quantise(model, calibration.images, keep=kept)
+        candidate = quantise(model, int8, keep=kept)
         found = accuracy(_embed(candidate, calibration.shots))
         if found >= wanted:
             chosen = Quantisation(
@@ -96,7 +82,7 @@ def quantise_within_budget(
                 accuracy_int8=found,
             )
             return candidate, chosen
-        order = order or _by_sensitivity(model, calibration, reference, blocks)
+        order = order or _by_sensitivity(model, int8, calibration.shots, reference, blocks)
         kept.append(order[len(kept)])
     raise ExportError(
         f"int8 costs more than {BUDGET:.1%} of accuracy on {len(calibration.labels)} photos, "
@@ -105,58 +91,60 @@ def quantise_within_budget(
     )
 
 
-def quantise(model: onnx.ModelProto, calibration: Float32, *, keep: Collection[int] = ()) -> onnx.ModelProto:
+def quantise(
+    model: onnx.ModelProto, int8: Mapping[str, Int8Product], *, keep: Collection[int] = ()
+) -> onnx.ModelProto:
     """The graph with Q/DQ around the products of every block but those in ``keep``."""
-    products = [n.name for n in model.graph.node if _is_product(n) and int(n.name.split(".")[1]) not in keep]
-    with tempfile.TemporaryDirectory(prefix="rmatk-int8-") as folder:
-        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(model, str(source))
-        with _without_advice():
-            quantize_static(
-                str(source),
-                str(target),
-                _Reader(calibration),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=["MatMul"],
-                nodes_to_quantize=products,
-                per_channel=True,
-                activation_type=QuantType.QInt8,
-                weight_type=QuantType.QInt8,
-                calibrate_method=CalibrationMethod.MinMax,
-                extra_options=_OPTIONS,
-            )
-        result = onnx.load(str(target))
-    result.ir_version = model.ir_version
-    del result.opset_import[:]  # the quantiser adds a domain that it then does not use
-    result.opset_import.extend(model.opset_import)
+    chosen = {node.name for node in products(model) if _block(node.name) not in keep}
+    w = Writer()
+    for node in model.graph.node:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        if node.name in chosen:
+            copy.input[:] = _through_int8(w, node, int8[node.name])
+        w.nodes.append(copy)
+    replaced = {node.input[1] for node in products(model) if node.name in chosen}
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.node[:], result.graph.initializer[:]
+    result.graph.node.extend(w.nodes)
+    floats = (weight for weight in model.graph.initializer if weight.name not in replaced)
+    result.graph.initializer.extend([*floats, *w.weights.values()])
     return result
 
 
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """The quantiser advises, on the root logger, a pre-processing that written graphs do not need."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
+def _through_int8(w: Writer, node: onnx.NodeProto, int8: Int8Product) -> list[str]:
+    """The names of a product's input and weight, each dequantised."""
+    x, weight = node.input
+    zero = w.weight("int8.zero", np.array(0, dtype=np.int8))
+    step = w.weight(f"{x}.step", np.array(int8.input_step))
+    quantised = w.op("QuantizeLinear", f"{x}.int8", x, step, zero)
+    steps = w.weight(f"{weight}.steps", int8.weight_steps)
+    zeros = w.weight(f"int8.zeros.{len(int8.weight_steps)}", np.zeros(len(int8.weight_steps), dtype=np.int8))
+    held = w.weight(f"{weight}.int8", int8.weight)
+    return [
+        w.op("DequantizeLinear", f"{x}.dequantised", quantised, step, zero),
+        w.op("DequantizeLinear", f"{weight}.dequantised", held, steps, zeros, axis=1),
+    ]
 
 
-def _is_product(node: onnx.NodeProto) -> bool:
-    """A block's product with a weight (named ``blocks.3.mlp_in.matmul``), not one of attention's own."""
-    return node.op_type == "MatMul" and node.name.startswith("blocks.") and node.name.endswith(".matmul")
+def _block(name: str) -> int:
+    """``blocks.3.mlp_in.matmul`` -> 3."""
+    return int(name.split(".")[1])
 
 
 def _by_sensitivity(
-    model: onnx.ModelProto, calibration: CalibrationPhotos, reference: Float32, blocks: list[int]
+    model: onnx.ModelProto,
+    int8: Mapping[str, Int8Product],
+    shots: Float32,
+    reference: Float32,
+    blocks: list[int],
 ) -> list[int]:
     """Blocks, the one whose quantisation alone turns the embeddings most first."""
 
     def turned(block: int) -> float:
-        alone = quantise(model, calibration.images, keep=[other for other in blocks if other != block])
-        return float(1.0 - (_embed(alone, calibration.shots) * reference).sum(axis=1).mean())
+        alone = quantise(model, int8, keep=[other for other in blocks if other != block])
+        return float(1.0 - (_embed(alone, shots) * reference).sum(axis=1).mean())
 
     return sorted(blocks, key=turned, reverse=True)
 
@@ -167,21 +155,5 @@ def _embed(model: onnx.ModelProto, images: Float32) -> Float32:
         path = Path(folder) / "graph.onnx"
         onnx.save(model, str(path))
         session = create_session(path)
-        parts = [session.run(None, {"images": part})[0] for part in _parts(images)]
-    return np.concatenate(parts)
-
-
-def _parts(images: Float32) -> Iterator[Float32]:
-    return (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Feeds the calibration photos to ONNX Runtime's quantiser."""
-
-    def __init__(self, images: Float32) -> None:
-        self._parts = _parts(images)
-
-    def get_next(self) -> dict[str, Any] | None:
-        """The next batch, or None."""
-        part = next(self._parts, None)
-        return None if part is None else {"images": part}
+    starts = range(0, len(images), _BATCH)
+    return np.concatenate([run_session(session, images[start : start + _BATCH]) for start in starts])

@@ -55,9 +55,6 @@ def create_session(
     options.intra_op_num_threads = threads
     # Idle worker threads that spin take the cores from decoding and preprocessing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # x86 without VNNI: the fast int8 kernel overflows 16 bits in its sums, and says nothing (onnxruntime
-    # #6004, #12088). Products were off by 3 to 20 %; this asks for the kernel that does not.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     if provider != CPU:
         preload_libraries(runtime)
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
