@@ -9,6 +9,7 @@ from rmatk_runtime.parity import StageResult
 if TYPE_CHECKING:
     from rmatk_export.bisect import Bisection, NodeDeviation
 
+LISTED = 8
 NODE_HEADINGS = ("node", "op", "works in", "own", "inputs", "output", "cosine")
 _REFERENCES = {
     "run": "the run's fp32 graph",
@@ -34,7 +35,9 @@ def verdict(found: Bisection, stage: StageResult) -> str:
             f"given its inputs, its output is off by {_number(node.own)}; its inputs were off by "
             f"{_number(node.inputs)}."
         )
-    sound = f"No node of {found.stage} departs from {whose}: each of {found.nodes} computes what it should"
+    sound = (
+        f"No node of {found.stage} departs from {whose}: each of {len(found.nodes)} computes what it should"
+    )
     if stage:
         return f"{sound}."
     if found.end is not None and (found.fused is None or found.fused > 10 * found.end):

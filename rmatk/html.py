@@ -1,4 +1,5 @@
-"""What the toolkit's HTML pages share: tables, pictures inside the page, and curves drawn as SVG."""
+"""What the toolkit's HTML pages share: skeleton and style (``page.html``), tables, pictures inside the page,
+and curves drawn as SVG."""
 
 from __future__ import annotations
 
@@ -6,11 +7,20 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
+from string import Template
 
 import numpy as np
 from PIL import Image
 
+_PAGE = Path(__file__).with_name("page.html")
 _MOST_POINTS = 400
+
+
+def document(title: str, body: str) -> bytes:
+    """A whole page around ``body``, which is HTML; it needs no other file and no network."""
+    page = Template(_PAGE.read_text(encoding="utf-8")).substitute(title=escape(title), body=body)
+    return page.encode()
 
 
 def rows(cells: Iterable[Iterable[str]]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmatk.data import Dataset
-from rmatk.html import confusion, curve, figure, percent, rows
+from rmatk.html import confusion, curve, document, figure, percent, rows
 from rmatk.run import METRICS, RunRecord
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.preprocess import load_image
@@ -46,8 +46,7 @@ def write_report(folder: Path, record: RunRecord, answers: Answers) -> None:
     lines = [msgspec.json.decode(line) for line in (folder / METRICS).read_bytes().splitlines()]
     names = [name for name in lines[0] if name not in _NOT_CURVES]
     config = record.config
-    page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(f"{config.model}, {len(record.class_names)} classes"),
+    body = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         summary=f"{len(record.train_files)} training shots, {len(lines)} steps, seed {config.seed}.",
         figures="".join(f"<div><b>{value}</b>{name}</div>" for name, value in _headline(record)),
         notes="".join(f"<p>Note: {escape(note)}</p>" for note in record.notes),
@@ -55,7 +54,8 @@ def write_report(folder: Path, record: RunRecord, answers: Answers) -> None:
         validation=_validation(answers) if len(answers.chances) else "<p>There were no photos to spare.</p>",
         settings=rows(_settings(record)),
     )
-    write_atomic(folder / REPORT, page.encode())
+    title = f"{config.model}, {len(record.class_names)} classes"
+    write_atomic(folder / REPORT, document(title, body))
 
 
 def _headline(record: RunRecord) -> list[tuple[str, str]]:

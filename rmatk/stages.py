@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from rmatk_runtime.paired import AccuracyDifference
 from rmatk_runtime.parity import StageResult
 
-HEADINGS = ("stage", "n", "cosine", "max |Δ|", "top-1", "acc.", "change (95 %)", "")
+_COLUMNS: dict[str, Callable[[StageResult], str]] = {
+    "stage": lambda stage: stage.stage,
+    "n": lambda stage: str(stage.images),
+    "cosine": lambda stage: _number(stage.min_cosine, ".6f"),
+    "mean": lambda stage: _number(stage.mean_cosine, ".6f"),
+    "max |Δ|": lambda stage: _number(stage.max_embedding_difference, ".1e"),
+    "max |Δ logit|": lambda stage: _number(stage.max_logit_difference, ".1e"),
+    "top-1": lambda stage: _number(stage.agreement, ".1%"),
+    "acc.": lambda stage: _number(stage.accuracy, ".1%"),
+    "change (95 %)": lambda stage: points(stage.accuracy_difference),
+    "": lambda stage: "ok" if stage else "FAILS",
+}
+FULL = tuple(_COLUMNS)
+SHORT = tuple(name for name in FULL if name not in ("mean", "max |Δ logit|"))  # fits a terminal
 
 
-def stage_row(stage: StageResult) -> tuple[str, ...]:
-    """One stage under :data:`HEADINGS`; what it does not measure stays empty."""
-
-    def number(value: float | None, form: str) -> str:
-        return "" if value is None else format(value, form)
-
-    return (
-        stage.stage,
-        str(stage.images),
-        number(stage.min_cosine, ".6f"),
-        number(stage.max_embedding_difference, ".1e"),
-        number(stage.agreement, ".1%"),
-        number(stage.accuracy, ".1%"),
-        "" if stage.accuracy_difference is None else points(stage.accuracy_difference),
-        "ok" if stage else "FAILS",
-    )
+def stage_row(stage: StageResult, headings: Sequence[str] = SHORT) -> tuple[str, ...]:
+    """One stage under ``headings``; what it does not measure stays empty."""
+    return tuple(_COLUMNS[heading](stage) for heading in headings)
 
 
-def points(difference: AccuracyDifference) -> str:
+def points(difference: AccuracyDifference | None) -> str:
     """An accuracy difference in percentage points with its interval: ``-0.2 (-0.7, +0.3)``."""
+    if difference is None:
+        return ""
     value, low, high = (100 * share for share in (difference.difference, difference.low, difference.high))
     return f"{value:+.1f} ({low:+.1f}, {high:+.1f})"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import zlib
 from collections.abc import Callable, Generator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +81,38 @@ def rmatk(
         return int(left.value.code or 0), printed.out, printed.err
 
     return run
+
+
+class _Balanced(HTMLParser):
+    """Fails on a tag that is closed out of order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: Any) -> None:
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: Any) -> None:
+        """Closed where it was opened."""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="session")
+def check_html() -> Callable[[str], None]:
+    """Asserts that a page is whole, filled in, and needs nothing from outside."""
+
+    def check(page: str) -> None:
+        parser = _Balanced()
+        parser.feed(page)
+        assert parser.open == []
+        written = re.sub(r'base64,[^"]*', "", page)
+        assert "$" not in written and "http" not in written
+
+    return check
 
 
 @pytest.fixture

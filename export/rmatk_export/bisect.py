@@ -45,7 +45,6 @@ BOUNDS: dict[Precision, float] = {
     "int8": 0.3,  # steps of 1/127 of the largest value, which single outliers stretch: some hundredths
 }
 Source = Literal["run", "bundle", "itself"]
-_LISTED = 8
 _IMAGES = 2
 
 
@@ -72,23 +71,25 @@ class Bisection(msgspec.Struct, frozen=True, kw_only=True):
     """Where the graph of one stage departs; falsy when no node does.
 
     ``reference``: whose float32 graph it was held against, the run's, the bundle's or its own; ``images``:
-    how many it was run on; ``nodes``: how many were compared; ``departs``: the first node with more own
-    deviation than its arithmetic can have; ``largest``: those with the most, by the same measure; ``end``:
-    deviation of the embeddings; ``fused``: the same where no inner value is asked for, so that ONNX Runtime
-    is free to fuse nodes.
+    how many it was run on; ``departs``: the first node with more own deviation than its arithmetic can have;
+    ``nodes``: all that were compared, in the graph's order; ``end``: deviation of the embeddings; ``fused``:
+    the same where no inner value is asked for, so that ONNX Runtime is free to fuse nodes.
     """
 
     stage: str
     reference: Source
     images: int
-    nodes: int
     departs: NodeDeviation | None
-    largest: tuple[NodeDeviation, ...]
+    nodes: tuple[NodeDeviation, ...]
     end: float | None
     fused: float | None
 
     def __bool__(self) -> bool:
         return self.departs is not None
+
+    def largest(self, count: int) -> list[NodeDeviation]:
+        """The nodes with the most own deviation by what their arithmetic can have, most first."""
+        return sorted(self.nodes, key=_excess, reverse=True)[:count]
 
 
 def bisect_stages(
@@ -195,9 +196,8 @@ def bisect(
         stage=stage,
         reference=source,
         images=len(images),
-        nodes=len(steps),
         departs=next((each for each in deviations if _excess(each) > 1.0), None),
-        largest=tuple(sorted(deviations, key=_excess, reverse=True)[:_LISTED]),
+        nodes=tuple(deviations),
         end=deviations[-1].output,
         fused=_finite(max(fused)),
     )

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checked:
-    """What parity found, each picture by its name in the stages, and the float32 graph of a run, if any."""
+    """What parity found, on which basis, each picture by its name, and the float32 graph of a run, if any."""
 
     stages: Sequence[StageResult]
+    basis: str
     picture: Callable[[str], Image | UInt8]
     reference: Callable[[], ModelProto | None]
 
@@ -32,7 +33,9 @@ def check_carried(bundle: Bundle, engines: Sequence[Engine]) -> Checked:
 
     golden = golden_of(bundle)
     pictures = dict(zip(golden.names, golden.images, strict=True))
-    return Checked(check_golden(bundle, engines, golden=golden), pictures.__getitem__, lambda: None)
+    stages = check_golden(bundle, engines, golden=golden)
+    basis = f"against what PyTorch gave at export, on the {len(pictures)} pictures that the bundle carries"
+    return Checked(stages, basis, pictures.__getitem__, lambda: None)
 
 
 def check_photos(bundle: Bundle, engines: Sequence[Engine], run: Path, data: Path, *, quiet: bool) -> Checked:
@@ -58,7 +61,10 @@ def check_photos(bundle: Bundle, engines: Sequence[Engine], run: Path, data: Pat
             photos,
             on_images=lambda count: progress.advance(task, count),
         )
-    return Checked(stages, lambda name: load_image(data / name), lambda: reference_graph(loaded, backbone))
+    basis = f"against {run} in PyTorch, both branches present, on the photos in {data}"
+    return Checked(
+        stages, basis, lambda name: load_image(data / name), lambda: reference_graph(loaded, backbone)
+    )
 
 
 def bisect_checked(

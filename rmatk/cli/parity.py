@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rmatk_export.bisect import Bisection
     from rmatk_runtime.parity import StageResult
 
+_FLIPS = 10  # of a stage on the terminal; JSON has all, a page the pictures of the first
+
 
 @app.command()
 def parity(
@@ -30,6 +32,9 @@ def parity(
     bisect: Annotated[
         bool, typer.Option("--bisect", help="Find the first node of a failing graph that departs.")
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page, with the pictures that changed.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check every stage against PyTorch: on the bundle's golden set, or on photos with --against RUN."""
@@ -38,6 +43,7 @@ def parity(
 
     from rmatk.cli.checked import bisect_checked, check_carried, check_photos
     from rmatk.cli.console import print_json, print_next
+    from rmatk.parity_page import write_parity_page
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.errors import ParityError
     from rmatk_runtime.parity import open_engines
@@ -49,6 +55,10 @@ def parity(
         else:
             checked = check_carried(opened, engines)
         bisections = bisect_checked(opened, engines, checked, quiet=as_json) if bisect else []
+    if html is not None:
+        write_parity_page(
+            html, opened, checked.stages, bisections, reference=checked.basis, picture=checked.picture
+        )
     failed = next((stage for stage in checked.stages if not stage), None)
     if as_json:
         result = {"bundle": str(bundle), "passed": failed is None, "stages": checked.stages}
@@ -56,6 +66,8 @@ def parity(
     else:
         print_stages(f"parity of {bundle} with PyTorch", checked.stages)
         _print_bisections(bisections, checked.stages)
+        if html is not None:
+            typer.echo(f"the page: {html}")
     if failed is not None:
         hint = "rmatk doctor shows the versions in use"
         hint = hint if bisect else f"find the node where the graph departs: --bisect; {hint}"
@@ -67,23 +79,25 @@ def parity(
 def print_stages(title: str, stages: Sequence[StageResult]) -> None:
     """One row per stage, then every label that changed."""
     from rmatk.cli.console import print_table
-    from rmatk.stages import HEADINGS, stage_row
+    from rmatk.stages import SHORT, stage_row
 
-    print_table(title, HEADINGS, map(stage_row, stages), wrap=True)
+    print_table(title, SHORT, map(stage_row, stages), wrap=True)
     for stage in stages:
-        for flip in stage.flips:
+        for flip in stage.flips[:_FLIPS]:
             typer.echo(
                 f"{stage.stage}: {flip.image} {flip.reference} -> {flip.candidate} (margin {flip.margin:.3f})"
             )
+        if len(stage.flips) > _FLIPS:
+            typer.echo(f"{stage.stage}: and {len(stage.flips) - _FLIPS} more")
 
 
 def _print_bisections(bisections: Sequence[Bisection], stages: Sequence[StageResult]) -> None:
     """The nodes that add most to what their inputs hold, and what follows from them."""
-    from rmatk.bisections import NODE_HEADINGS, node_row, verdict
+    from rmatk.bisections import LISTED, NODE_HEADINGS, node_row, verdict
     from rmatk.cli.console import print_table
 
     by_name = {stage.stage: stage for stage in stages}
     for found in bisections:
-        rows = [node_row(node) for node in found.largest]
+        rows = [node_row(node) for node in found.largest(LISTED)]
         print_table(f"{found.stage}: largest own deviations", NODE_HEADINGS, rows, wrap=True)
         typer.echo(verdict(found, by_name[found.stage]))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from rmatk.data import read_folder
-from rmatk.html import figure, percent, rows
+from rmatk.html import document, figure, percent, rows
 from rmatk.stages import stage_row
 from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.files import write_atomic
@@ -35,7 +35,7 @@ def write_page(result: DemoResult) -> Path:
     accuracies.append(
         ("all", str(report.images), percent(report.zero_shot_accuracy), percent(report.accuracy))
     )
-    page = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+    body = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         zero_shot=percent(report.zero_shot_accuracy),
         adapted=percent(report.accuracy),
         video_accuracy=percent(result.video_accuracy),
@@ -48,7 +48,7 @@ def write_page(result: DemoResult) -> Path:
         files=_files(result.out),
     )
     path = result.out / "index.html"
-    write_atomic(path, page.encode())
+    write_atomic(path, document("rmatk demo", body))
     return path
 
 

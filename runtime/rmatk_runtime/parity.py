@@ -51,12 +51,14 @@ class Engine:
 
 
 class Flip(msgspec.Struct, frozen=True, kw_only=True):
-    """An image whose label changed. ``margin``: by how much probability the reference had led."""
+    """An image whose label changed. ``margin``: by how much probability the reference had led; ``truth``: its
+    true label, where known."""
 
     image: str
     reference: str
     candidate: str
     margin: float
+    truth: str | None = None
 
 
 class StageResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,16 +115,14 @@ def compare_embeddings(
         truth: N true class names, where known.
     """
     a, b = reference.astype(np.float64), candidate.astype(np.float64)
-    if a.shape != b.shape or not np.isfinite(b).all():
-        found = "values that are not finite" if a.shape == b.shape else f"shape {b.shape}, not {a.shape}"
-        lost = np.flatnonzero(~np.isfinite(b).all(axis=1)) if a.shape == b.shape else range(len(a))
+    if lost := _lost(a, b):
         return StageResult(
             stage=stage,
             images=len(a),
             passed=False,
-            reason=f"gave {found}",
+            reason=lost[0],
             tolerance=tolerance,
-            worst=tuple(names[i] for i in lost[:WORST]),
+            worst=tuple(names[i] for i in lost[1][:WORST]),
         )
     cosine = (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
     matrix = classes.embeddings.astype(np.float64).T
@@ -149,11 +149,23 @@ def compare_embeddings(
         passed=reason is None,
         reason=reason,
         tolerance=tolerance,
-        flips=_flips(logits_a, best_b, classes.names, names),
+        flips=_flips(logits_a, best_b, classes.names, names, truth),
         worst=tuple(names[i] for i in cosine.argsort(kind="stable")[:WORST]),
         spread=_spread(cosine),
         **measured,
     )
+
+
+def _lost(
+    reference: npt.NDArray[np.float64], candidate: npt.NDArray[np.float64]
+) -> tuple[str, list[int]] | None:
+    """Why embeddings cannot be compared, and for which images; None where they can."""
+    if reference.shape != candidate.shape:
+        return f"gave shape {candidate.shape}, not {reference.shape}", list(range(len(reference)))
+    finite = np.isfinite(candidate).all(axis=1)
+    if finite.all():
+        return None
+    return "gave values that are not finite", np.flatnonzero(~finite).tolist()
 
 
 def _failure(measured: dict[str, Any], tolerance: Tolerance) -> str | None:
@@ -180,6 +192,7 @@ def _flips(
     candidate: npt.NDArray[np.intp],
     classes: Sequence[str],
     names: Sequence[str],
+    truth: Sequence[str] | None,
 ) -> tuple[Flip, ...]:
     """Changed labels, the most serious (largest reference margin) first."""
     chances = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -191,6 +204,7 @@ def _flips(
             reference=classes[reference[i]],
             candidate=classes[candidate[i]],
             margin=float(chances[i, reference[i]] - chances[i, candidate[i]]),
+            truth=None if truth is None else truth[i],
         )
         for i in np.flatnonzero(reference != candidate).tolist()
     ]

@@ -90,7 +90,7 @@ def test_exactly_the_faulty_node_is_named(every_precision: Path, alter, tiny_sou
     own = found.departs.own
     assert own is None or own > BOUNDS[found.departs.precision]
     assert found.departs.inputs is not None and found.departs.inputs < BOUNDS[precision]
-    others = {each.node for each in found.largest if each.own is None or each.own > BOUNDS[each.precision]}
+    others = {each.node for each in found.nodes if each.own is None or each.own > BOUNDS[each.precision]}
     if precision == "int8":  # what arrives later does not fit the ranges measured in calibration
         others = {name for name in others if not name.endswith(".matmul")} | {node}
     assert others == {node}
@@ -108,11 +108,11 @@ def test_a_sound_graph_has_no_such_node(every_precision: Path, tiny_source, prec
         images_of(bundle),
         on_node=lambda done, total: seen.append((done, total)),
     )
-    assert not found and found.nodes == len(reference.graph.node) and found.images == 2
-    assert seen[-1] == (2 * found.nodes, 2 * found.nodes) and len(seen) == 2 * found.nodes
+    assert not found and len(found.nodes) == len(reference.graph.node) and found.images == 2
+    assert seen[-1] == (len(seen), len(seen)) == (2 * len(found.nodes),) * 2
     # Each works where the graph puts it: LayerNorm in float32, what is quantised in int8.
-    assert found.largest[0].precision == precision
-    assert all(each.own < 0.5 * BOUNDS[each.precision] for each in found.largest)
+    assert found.largest(1)[0].precision == precision
+    assert all(each.own < 0.5 * BOUNDS[each.precision] for each in found.nodes)
     assert found.end is not None and found.end < {"fp32": 1e-5, "fp16": 1e-2, "int8": 0.3}[precision]
 
 

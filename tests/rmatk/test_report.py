@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import msgspec
 import numpy as np
@@ -17,25 +16,6 @@ from rmatk.run import restore
 from rmatk.train import train
 
 CONFIG = TrainConfig(shots=3, epochs=2, batch=5, lr=0.01, rank=4, precision="fp32")
-VOID = {"meta", "img"}
-
-
-class Balanced(HTMLParser):
-    """Fails on a tag that is closed out of order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag, attributes):
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        """Closed where it was opened."""
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 @pytest.fixture
@@ -47,17 +27,13 @@ def run(tiny, draw_photos, tmp_path, monkeypatch):
     return train(CONFIG, tiny, data, tmp_path / "run")
 
 
-def test_the_page_holds_curves_tables_and_settings(run):
+def test_the_page_holds_curves_tables_and_settings(run, check_html):
     page = (run.path / "report.html").read_text(encoding="utf-8")
-    parser = Balanced()
-    parser.feed(page)
-    assert parser.open == []
-    assert "$" not in re.sub(r"base64,[^\"]*", "", page)
+    check_html(page)
     for term in ("lr", "accuracy", "loss", "ce", "image_rec", "text_rec", "image_con", "text_con"):
         assert f'aria-label="{term}"' in page
     for name in (*TrainConfig.__struct_fields__, run.record.backbone_digest, "temperature", "&amp;kind 3"):
         assert name in page, name
-    assert "http" not in page
 
 
 def test_the_run_is_calibrated_on_its_validation_shots_and_the_bundle_carries_it(run, tiny):

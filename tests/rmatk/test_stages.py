@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmatk.stages import HEADINGS, stage_row
+from rmatk.stages import SHORT, stage_row
 from rmatk_runtime.paired import accuracy_difference
 from rmatk_runtime.parity import StageResult
 
@@ -25,7 +25,7 @@ def test_a_row_holds_accuracy_and_its_change_with_the_interval():
         accuracy_difference=accuracy_difference(right, worse),
     )
     row = stage_row(stage)
-    assert len(row) == len(HEADINGS)
+    assert len(row) == len(SHORT)
     # (0 + 1 - 5 - 1) / 102 -+ 1.96 * sqrt(7 - 25 / 102) / 102
     assert row == ("engine", "100", "0.987654", "1.2e-02", "95.0%", "85.0%", "-5.0 (-9.9, +0.1)", "FAILS")
 
