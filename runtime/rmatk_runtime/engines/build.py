@@ -21,7 +21,7 @@ from rmatk_runtime.engines.config import Profile, configure
 from rmatk_runtime.engines.key import BatchProfile, EngineKey
 from rmatk_runtime.engines.messages import Messages, build_error
 from rmatk_runtime.engines.network import parse_network, strong_typing
-from rmatk_runtime.engines.options import BuildOptions, objections
+from rmatk_runtime.engines.options import BuildOptions, aimed, objections
 from rmatk_runtime.engines.progress import OnProgress, progress_monitor
 from rmatk_runtime.engines.store import Engine, write_engine
 from rmatk_runtime.engines.tensorrt import TensorRt
@@ -57,6 +57,7 @@ def build_engine(
         StorageError: disk full, no permission.
         KeyboardInterrupt: Ctrl-C; nothing is left.
     """
+    options = aimed(trt, options, gpu)
     key = engine_key(bundle, graph, trt, options, gpu)
     profiles: dict[str, Profile] = {
         graph.input: image_profile(bundle.manifest.preprocess, graph, options.batch)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rmatk_runtime.engines.key import BatchProfile, HardwareLevel
+from rmatk_runtime.engines.key import BatchProfile, HardwareLevel, version_numbers
 from rmatk_runtime.engines.tensorrt import TensorRt
 from rmatk_runtime.gpu import Gpu
 
@@ -28,6 +28,14 @@ class BuildOptions:
     hardware_compat: HardwareLevel = "none"
     version_compat: bool = False
     compute_capabilities: tuple[str, ...] = ()
+
+
+def aimed(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> BuildOptions:
+    """``options``, at this machine's GPU where it is one that TensorRT for RTX builds for only if told to."""
+    told = trt.flavour == "tensorrt" or options.compute_capabilities
+    if told or gpu is None or version_numbers(gpu.compute_capability) >= (8, 0):
+        return options
+    return replace(options, compute_capabilities=(gpu.compute_capability,))
 
 
 def objections(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> list[str]:

@@ -145,6 +145,17 @@ def test_tensorrt_needs_the_gpu_and_rtx_does_not(bundle: Bundle):
     assert fake.named("num_compute_capabilities") == [(2,)]
 
 
+@pytest.mark.parametrize(
+    ("capability", "targets"), [("7.5", ("7.5",)), ("8.6", ()), ("12.0", ()), ("9.0", ())]
+)
+def test_rtx_builds_for_turing_only_where_it_is(bundle: Bundle, capability: str, targets: tuple[str, ...]):
+    gpu = Gpu("desktop", capability, 8 << 30, integrated=False)
+    key = build(bundle, load(RTX)[0], gpu=gpu).key
+    assert key.compute_capabilities == targets and key.gpu is None
+    told = build(bundle, load(RTX)[0], gpu=gpu, compute_capabilities=("8.9",)).key
+    assert told.compute_capabilities == ("8.9",)
+
+
 def test_a_library_that_does_not_start(bundle: Bundle):
     trt, fake = load("10.13.3")
     fake.starts = False
