@@ -24,7 +24,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     ("args", "words"),
     [
         ([], "is a bundle already; --trt builds engines from it"),
-        (["--trt", "-o", "other", "--pixels"], "--out, --pixels can be given for a run only"),
+        (["--trt", "-o", "other", "--data", "photos"], "--out, --data can be given for a run only"),
         (["--trt", "--golden", "none"], "--golden can be given for a run only"),
         (["--trt", "--batch", "8:4:1"], "--batch: a batch profile is MIN:OPT:MAX"),
         (["--trt", "--flavour", "trt"], "--flavour takes auto, tensorrt, tensorrt_rtx, not 'trt'"),

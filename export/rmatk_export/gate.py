@@ -18,14 +18,9 @@ from rmatk_runtime.backends.onnx_runtime import create_session
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import ParityError
 from rmatk_runtime.manifest import Graph
-from rmatk_runtime.parity import (
-    TOLERANCES,
-    StageResult,
-    check_golden,
-    compare_embeddings,
-    open_engines,
-)
-from rmatk_runtime.preprocess import preprocess, resize
+from rmatk_runtime.parity import TOLERANCES, StageResult, check_golden, compare_embeddings, open_engines
+from rmatk_runtime.pixels import check_pixels
+from rmatk_runtime.preprocess import preprocess
 from rmatk_runtime.text import class_embeddings, tokenise
 
 
@@ -40,9 +35,7 @@ def run_gate(
     with open_engines(bundle, "cpu") as engines:
         preprocessing, *graphs = check_golden(bundle, engines)
     stages = [preprocessing, _check_fold(source, image), *graphs]
-    stages += [
-        _check_pixels(bundle, source, graph) for graph in bundle.manifest.graphs if graph.input == "pixels"
-    ]
+    stages += [_check_pixels(bundle, graph) for graph in bundle.graphs("pixels")]
     stages += [_check_tokenizer(bundle, source), _check_text(bundle, source)]
     for stage in stages:
         if not stage:
@@ -69,21 +62,12 @@ def _check_fold(source: ExportSource, image: FoldedTower[ImageStem]) -> StageRes
     )
 
 
-def _check_pixels(bundle: Bundle, source: ExportSource, graph: Graph) -> StageResult:
-    """A graph with the normalisation inside, on the golden pictures resized by the one preprocessing."""
-    golden = source.golden
+def _check_pixels(bundle: Bundle, graph: Graph) -> StageResult:
+    """A graph with the normalisation inside."""
     session = create_session(bundle.file(graph.file))
-    pixels = np.stack([resize(picture, source.preprocess) for picture in golden.images])
-    (embeddings,) = session.run(None, {"pixels": pixels})
-    return compare_embeddings(
-        f"onnxruntime cpu {graph.precision} on pixels",
-        golden.embeddings,
-        embeddings,
-        classes=source.classes,
-        decision=source.decision,
-        tolerance=TOLERANCES[graph.precision],
-        names=golden.names,
-        truth=golden.labels,
+    name = f"onnxruntime cpu {graph.precision} on pixels"
+    return check_pixels(
+        bundle, name, graph.precision, lambda pixels: session.run(None, {"pixels": pixels})[0]
     )
 
 

@@ -9,9 +9,13 @@ from rmatk_runtime.errors import BundleError
 from rmatk_runtime.files import inside, sha256_file
 from rmatk_runtime.golden import GoldenSet, load_golden
 from rmatk_runtime.labels import ClassMatrix, load_classes
-from rmatk_runtime.manifest import MANIFEST, Graph, Manifest, decode_manifest
+from rmatk_runtime.manifest import MANIFEST, Graph, Input, Manifest, decode_manifest
 
 _AGAIN = "copy the bundle again, or export it again: rmatk export RUN -o BUNDLE"
+_EXPORT: dict[Input, str] = {
+    "images": "export that precision: rmatk export RUN -o BUNDLE --precision ...",
+    "pixels": "export it: rmatk export RUN -o BUNDLE --precision ... --pixels",
+}
 
 
 @dataclass(frozen=True)
@@ -62,21 +66,22 @@ class Bundle:
                 _AGAIN,
             )
 
-    def graphs(self) -> tuple[Graph, ...]:
-        """The image graphs that take normalised images, the first being the default."""
-        return tuple(graph for graph in self.manifest.graphs if graph.input == "images")
+    def graphs(self, kind: Input = "images") -> tuple[Graph, ...]:
+        """The image graphs that take normalised images, or pixels; the first is the default."""
+        return tuple(graph for graph in self.manifest.graphs if graph.input == kind)
 
-    def graph(self, precision: str | None = None) -> Graph:
+    def graph(self, precision: str | None = None, kind: Input = "images") -> Graph:
         """The image graph of a precision, or the first one.
 
         Raises:
-            BundleError: the bundle holds no graph of that precision.
+            BundleError: the bundle holds no such graph.
         """
-        for graph in self.graphs():
+        for graph in self.graphs(kind):
             if precision in (None, graph.precision):
                 return graph
-        held = ", ".join(graph.precision for graph in self.graphs())
-        raise BundleError(f"{self.path} holds no {precision} graph, only {held}", "export that precision")
+        held = ", ".join(f"{graph.precision} on {graph.input}" for graph in self.manifest.graphs)
+        wanted = f"{precision} graph" if precision else "graph"
+        raise BundleError(f"{self.path} holds no {wanted} on {kind}, only {held}", _EXPORT[kind])
 
     def file(self, name: str) -> Path:
         """The path of a listed file."""

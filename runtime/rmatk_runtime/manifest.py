@@ -20,6 +20,7 @@ FORMAT: Literal["rmatk-bundle"] = "rmatk-bundle"
 VERSION: Literal[1] = 1
 
 Precision = Literal["fp32", "fp16", "int8"]
+Input = Literal["images", "pixels"]
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,7 +48,7 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     precision: Precision
     file: str
-    input: Literal["images", "pixels"] = "images"
+    input: Input = "images"
     opset: int
 
 

@@ -29,7 +29,7 @@ def test_opens_and_holds_what_was_trained(tiny_bundle: Path):
     assert {path.name for path in tiny_bundle.iterdir()} == {*bundle.manifest.files, "manifest.json"}
     golden = bundle.golden()
     assert golden is not None and set(golden.labels) == set(bundle.classes().names)
-    with pytest.raises(BundleError, match="no int8 graph, only fp32"):
+    with pytest.raises(BundleError, match="no int8 graph on images, only fp32"):
         bundle.graph("int8")
 
 

@@ -55,7 +55,7 @@ def export(
         if not as_json:
             run.show(out, report)
     if tensorrt is not None:
-        built = engines.build(bundle, precisions, tensorrt, build, quiet=as_json)
+        built = engines.build(bundle, precisions, tensorrt, build, pixels=pixels, quiet=as_json)
         record |= engines.record(built)
         if not as_json:
             engines.show(built)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rmatk_runtime.engines.store import Engine
     from rmatk_runtime.engines.tensorrt import TensorRt
     from rmatk_runtime.errors import ParityError
-    from rmatk_runtime.manifest import Graph, Precision
+    from rmatk_runtime.manifest import Graph, Input, Precision
 
 
 @dataclass
@@ -44,16 +44,23 @@ def load(flavour: Flavour | Literal["auto"], options: BuildOptions) -> TensorRt:
 
 
 def build(
-    path: Path, precisions: tuple[Precision, ...], trt: TensorRt, options: BuildOptions, *, quiet: bool
+    path: Path,
+    precisions: tuple[Precision, ...],
+    trt: TensorRt,
+    options: BuildOptions,
+    *,
+    pixels: bool,
+    quiet: bool,
 ) -> Built:
-    """Build and check one engine per precision; the first that fails parity ends it."""
+    """Build and check one engine per precision, two with ``pixels``; the first that fails parity ends it."""
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.engines.check import why_unchecked
     from rmatk_runtime.engines.machine import this_machine
     from rmatk_runtime.errors import ParityError
 
     bundle, here = Bundle.open(path), this_machine()
-    graphs = [bundle.graph(name) for name in precisions or (None,)]
+    kinds: tuple[Input, ...] = ("images", "pixels") if pixels else ("images",)
+    graphs = [bundle.graph(name, kind) for name in precisions or (None,) for kind in kinds]
     _warn(trt.version, here.compute_capability)
     built = Built(path)
     for graph in graphs:
@@ -75,7 +82,7 @@ def _build(bundle: Bundle, graph: Graph, trt: TensorRt, options: BuildOptions, *
     from rmatk_runtime.engines.machine import first_gpu
 
     with progress_bar(quiet=quiet) as bar:
-        task = bar.add_task(f"engine {graph.precision}", total=100, note="")
+        task = bar.add_task(f"{graph.precision} on {graph.input}", total=100, note="")
 
         def advance(share: float, phase: str) -> None:
             bar.update(task, completed=int(100 * share), note=phase)
@@ -115,9 +122,9 @@ def show(built: Built) -> None:
     rows = []
     for engine in built.engines:
         sidecar, key = engine.sidecar, engine.key
-        size, seconds = f"{sidecar.size / 1e6:.2f}", f"{sidecar.seconds:.1f}"
+        figures = (f"{sidecar.size / 1e6:.2f}", f"{sidecar.seconds:.1f}", str(sidecar.layers))
         parity = "ok" if sidecar.parity else "not yet"
-        rows.append((key.precision, str(key.batch), size, seconds, str(sidecar.layers), parity))
+        rows.append((f"{key.precision} on {key.input}", str(key.batch), *figures, parity))
     headings = ("engine", "batch", "MB", "seconds", "layers", "parity")
     print_table(f"engines of {built.bundle}", headings, rows)
     for engine in built.engines:

@@ -30,7 +30,8 @@ Golden = Annotated[
     str, typer.Option(metavar="N|none", help="Training photos in the bundle for checks on the device.")
 ]
 Pixels = Annotated[
-    bool, typer.Option("--pixels", help="Also graphs that take uint8 pixels, normalisation inside.")
+    bool,
+    typer.Option("--pixels", help="Also graphs (engines) that take uint8 pixels, normalisation inside."),
 ]
 
 # With --trt
@@ -66,7 +67,7 @@ ComputeCapability = Annotated[
     ),
 ]
 
-_RUN_ONLY = ("out", "data", "golden", "pixels")
+_RUN_ONLY = ("out", "data", "golden")
 _TRT_ONLY = (
     "flavour",
     "batch",

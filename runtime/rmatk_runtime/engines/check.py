@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import msgspec
 
-from rmatk_runtime import parity
 from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.key import Here, differences
+from rmatk_runtime.engines.key import EngineKey, Here, differences
 from rmatk_runtime.engines.store import Engine, delete_engine, write_sidecar
 from rmatk_runtime.errors import BackendError, ParityError
+from rmatk_runtime.parity import Engine as LoadedEngine
+from rmatk_runtime.parity import StageResult, check_golden
+from rmatk_runtime.pixels import check_pixels
+from rmatk_runtime.preprocess import Float32, UInt8
 from rmatk_runtime.tensorrt_versions import known_bad
 
 
@@ -31,9 +35,7 @@ def check_engine(bundle: Bundle, engine: Engine, open_backend: Callable[[Engine]
     """
     try:
         with open_backend(engine) as backend:
-            precision = engine.key.precision
-            loaded = parity.Engine(f"{backend.name} {precision}", precision, backend)
-            stages = tuple(parity.check_golden(bundle, [loaded]))
+            stages = _check(bundle, engine.key, backend)
     except BackendError:
         delete_engine(engine)
         raise
@@ -46,3 +48,12 @@ def check_engine(bundle: Bundle, engine: Engine, open_backend: Callable[[Engine]
             row.cure if row else "rmatk doctor; another precision may hold: --precision fp32",
         )
     return write_sidecar(Engine(engine.path, msgspec.structs.replace(engine.sidecar, parity=stages)))
+
+
+def _check(bundle: Bundle, key: EngineKey, backend: Backend) -> tuple[StageResult, ...]:
+    name, precision = f"{backend.name} {key.precision}", key.precision
+    if key.input == "images":
+        return tuple(check_golden(bundle, [LoadedEngine(name, precision, backend)]))
+    # An engine on pixels takes what its graph takes, behind the same method
+    embed = cast("Callable[[UInt8], Float32]", backend.embed)
+    return (check_pixels(bundle, f"{name} on pixels", precision, embed),)

@@ -24,7 +24,7 @@ from typing import Literal
 
 import msgspec
 
-from rmatk_runtime.manifest import Precision
+from rmatk_runtime.manifest import Input, Precision
 
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
 HardwareLevel = Literal["none", "same_compute_capability", "ampere_plus"]
@@ -74,7 +74,7 @@ class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     gpu: str | None
     compute_capabilities: tuple[str, ...]
     precision: Precision
-    input: Literal["images", "pixels"]
+    input: Input
     batch: BatchProfile
     onnx_sha256: str
     hardware_compatibility: HardwareLevel = "none"

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from rmatk_runtime.backends import Backend, open_backend
+from rmatk_runtime.backends.onnx_runtime import create_session
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.engines.check import check_engine, why_unchecked
 from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here
 from rmatk_runtime.engines.store import Engine, survey, write_engine
-from rmatk_runtime.errors import BackendError, ParityError
+from rmatk_runtime.errors import BackendError, BundleError, ParityError
 from rmatk_runtime.preprocess import Float32
 
 HERE = Here("aarch64", "Orin", "8.7", {"tensorrt": "10.3.0"})
@@ -95,3 +96,39 @@ def test_why_an_engine_cannot_be_checked_here(bundle: Bundle, engine: Engine):
     assert why_unchecked(bundle, engine, elsewhere) == "this machine has no GPU that NVIDIA's driver lists"
     without = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, golden=None))
     assert why_unchecked(without, engine, HERE) == "the bundle was exported without a golden set"
+
+
+@pytest.fixture
+def pixel_bundle(tiny_run, tiny, tmp_path: Path) -> Bundle:
+    from rmatk.deploy import export_source
+    from rmatk_export.bundle import write_bundle
+
+    write_bundle(export_source(tiny_run, tiny, golden=8, pixels=True), tmp_path / "pixels")
+    return Bundle.open(tmp_path / "pixels")
+
+
+class OnPixels(Backend):
+    """ONNX Runtime on the graph that takes pixels, its answers turned round if ``wrong``."""
+
+    name = "fake"
+
+    def __init__(self, bundle: Bundle, *, wrong: bool) -> None:
+        self.session = create_session(bundle.file(bundle.graph("fp32", "pixels").file))
+        self.sign = -1 if wrong else 1
+
+    def embed(self, images: Float32) -> Float32:
+        assert images.dtype == np.uint8 and images.shape[1:] == (32, 32, 3)
+        return self.sign * self.session.run(None, {"pixels": images})[0]
+
+
+def test_an_engine_on_pixels_is_checked_on_pixels(pixel_bundle: Bundle, engine: Engine):
+    digest = pixel_bundle.manifest.files["image_encoder.pixels.onnx"].sha256
+    key = msgspec.structs.replace(engine.key, input="pixels", onnx_sha256=digest)
+    one = write_engine(pixel_bundle, b"plan", key=key, built="today", seconds=1.0, layers=9)
+    checked = check_engine(pixel_bundle, one, lambda _: OnPixels(pixel_bundle, wrong=False))
+    assert [stage.stage for stage in checked.sidecar.parity or ()] == ["fake fp32 on pixels"]
+    with pytest.raises(ParityError, match="fake fp32 on pixels: cosine"):
+        check_engine(pixel_bundle, one, lambda _: OnPixels(pixel_bundle, wrong=True))
+    assert not one.path.exists()
+    with pytest.raises(BundleError, match="no fp16 graph on pixels, only fp32 on images, fp32 on pixels"):
+        pixel_bundle.graph("fp16", "pixels")
