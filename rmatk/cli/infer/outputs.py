@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -81,6 +82,10 @@ class Outputs:
             yield JsonlSink(self.jsonl)
         if self.csv is not None:
             yield CsvSink(self.csv)
+        if address := os.environ.get("NOTIFY_SOCKET"):
+            from rmatk_runtime.sinks.systemd import SystemdSink
+
+            yield SystemdSink(address, session.source)
         if self._as_lines(info):
             yield TerminalSink()
         elif sys.stderr.isatty() and not self.as_json and self.jsonl != "-":

@@ -1,0 +1,57 @@
+"""Tells systemd that the service runs, and how: the protocol of sd_notify(3), a datagram per message.
+
+With ``Type=notify`` and ``WatchdogSec=`` systemd starts a service anew whose engine or output hangs. A camera
+that is lost is no hang: it is being tried again, and that is told.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+
+from rmatk_runtime.frames import Frame, Prediction
+from rmatk_runtime.sinks.base import Sink
+from rmatk_runtime.sources.base import Source, SourceState
+
+_INTERVAL = 1.0  # seconds between two signs of life
+
+
+class SystemdSink(Sink):
+    """``READY=1`` at once; ``WATCHDOG=1`` while results come or the source is known to be away; ``STATUS=``.
+
+    Args:
+        address: of the socket, from the environment's ``NOTIFY_SOCKET``; ``@`` stands for an abstract one.
+        source: asked for its state.
+    """
+
+    def __init__(self, address: str, source: Source) -> None:
+        self._source = source
+        self._said = -_INTERVAL
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._send("READY=1")
+
+    def write(self, frame: Frame, prediction: Prediction) -> None:
+        """Say that a result has come."""
+        self._live(prediction.label or "unsure")
+
+    def idle(self) -> None:
+        """Say that the camera is away, if it is."""
+        if self._source.state is not SourceState.LIVE:
+            self._live("no picture")
+
+    def close(self) -> None:
+        """Say that the service is ending."""
+        self._send("STOPPING=1")
+        self._socket.close()
+
+    def _live(self, what: str) -> None:
+        if time.monotonic() - self._said >= _INTERVAL:
+            self._said = time.monotonic()
+            self._send(f"WATCHDOG=1\nSTATUS={self._source.state.value}: {' '.join(what.split())}")
+
+    def _send(self, message: str) -> None:
+        with suppress(OSError):  # systemd itself is gone, or busy: neither is this run's affair
+            self._socket.sendto(message.encode(), self._address)
