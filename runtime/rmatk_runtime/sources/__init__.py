@@ -1,11 +1,14 @@
-"""Where frames come from: images, folders, globs, videos, cameras, streams and a test pattern.
+"""Where frames come from: images, videos, cameras, streams, pipelines and a test pattern.
 
 :func:`open_source` turns what a person types into a :class:`Source`; nothing else needs to know the kinds.
 
     photo.jpg  folder/  'shots/*.png'     images; a folder is walked in natural order
     clip.mp4                              video file, every frame
-    0  /dev/video0  v4l2://dev/video0     camera
-    rtsp://...  http://...                network stream
+    0  /dev/video0  v4l2://dev/video0     camera of this machine
+    csi://0                               camera on a Jetson's ribbon cable
+    rtsp://...  http://...                network camera
+    gst:PIPELINE                          any GStreamer pipeline that ends in raw video
+    -                                     JPEGs on standard input
     test://640x480@30?frames=100&seed=1   pattern with a moving object
 """
 
@@ -35,7 +38,7 @@ _SCHEMES = {
     "csi": open_csi,
     **dict.fromkeys(("v4l2", "rtsp", "rtsps", "http", "https"), open_camera),
 }
-_KNOWN = "use a file, a folder, a glob, 0, /dev/video0, rtsp://..., http://... or test://"
+_KNOWN = "use a file, a folder, a glob, 0, csi://0, rtsp://..., http://..., gst:PIPELINE, - or test://"
 
 
 def open_source(*uris: str, options: SourceOptions = DEFAULTS) -> Source:
