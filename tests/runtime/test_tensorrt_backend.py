@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections import Counter
 from pathlib import Path
@@ -95,17 +94,12 @@ def check(backend: TensorRtBackend, graph: Path, count: int, seed: int = 0) -> N
     np.testing.assert_allclose(backend.embed(batch), expected, atol=1e-6)
 
 
-def leftovers(cuda: FakeCudaRuntime) -> dict[int, str]:
-    gc.collect()
-    return cuda.live
-
-
 def test_embeds_as_the_cpu_does_on_every_version(cuda: FakeCudaRuntime, graph: Path, version: str):
     with open_backend(cuda, graph, version) as backend:
         for seed, count in enumerate((1, 1, 1, 8, 3, 8, 8, 21, 1, 21)):
             check(backend, graph, count, seed)
         assert backend.batches == (1, 8) and version in backend.name
-    assert not leftovers(cuda)
+    assert not cuda.live
     assert not set(cuda.names()) & set(REMOVED)
 
 
@@ -182,7 +176,7 @@ def test_second_lane_that_finds_no_memory_is_told_and_done_without(
             check(backend, graph, 30)
             check(backend, graph, 30, seed=1)
         assert len([name for name in cuda.live.values() if name == "stream"]) == 1
-    assert caplog.text.count("one part after the other") == 1 and not leftovers(cuda)
+    assert caplog.text.count("one part after the other") == 1 and not cuda.live
 
 
 def test_a_batch_size_runs_plainly_then_is_captured_once_then_replayed(cuda: FakeCudaRuntime, graph: Path):
@@ -217,7 +211,7 @@ def test_a_refused_capture_is_told_once_and_done_without(
             check(backend, graph, 2, seed)
         failed = next(iter(cuda.fail))
         assert cuda.calls[failed][0] == step and "cudaGraphLaunch" not in cuda.names()
-    assert caplog.text.count("without a CUDA graph") == 1 and not leftovers(cuda)
+    assert caplog.text.count("without a CUDA graph") == 1 and not cuda.live
 
 
 def test_no_more_batch_sizes_are_kept_than_agreed(
@@ -231,7 +225,7 @@ def test_no_more_batch_sizes_are_kept_than_agreed(
         assert kinds["context"] == 2 and kinds["executable"] == 1
         # 3 drove out 2, the one unused longest, and 2 came back instead of 3.
         assert cuda.names().count("create_execution_context") == 4
-    assert not leftovers(cuda)
+    assert not cuda.live
 
 
 def test_rtx_is_left_to_capture_by_itself_and_makes_its_kernels_first(cuda: FakeCudaRuntime, graph: Path):
@@ -287,7 +281,7 @@ def test_closed_twice_and_used_after(cuda: FakeCudaRuntime, graph: Path):
     backend.close()
     with pytest.raises(BackendError, match="closed"):
         backend.embed(images(1))
-    assert not leftovers(cuda)
+    assert not cuda.live
 
 
 def test_contexts_go_before_their_memory_and_the_engine_last(cuda: FakeCudaRuntime, graph: Path):
@@ -313,7 +307,7 @@ def test_a_plan_of_another_version_is_refused_in_tensorrts_words(cuda: FakeCudaR
     with pytest.raises(BackendError, match="does not load test.engine: plan of 10.3.0") as caught:
         TensorRtBackend(trt, fake_plan(graph), "test.engine", Cuda(cuda))
     assert "rmatk export" in (caught.value.hint or "")
-    assert not leftovers(cuda)
+    assert not cuda.live
 
 
 def test_the_code_in_a_version_compatible_plan_is_let_in_only_when_its_key_says_so(
@@ -325,7 +319,7 @@ def test_the_code_in_a_version_compatible_plan_is_let_in_only_when_its_key_says_
         check(backend, graph, 3)
     with pytest.raises(BackendError, match="host code is not allowed"):
         TensorRtBackend(trt, plan, "test.engine", Cuda(cuda))
-    assert not leftovers(cuda)
+    assert not cuda.live
 
 
 def test_tensorrt_8_is_refused_by_name(cuda: FakeCudaRuntime, graph: Path):
@@ -403,6 +397,6 @@ def test_whatever_call_fails_everything_is_given_back_once(graph: Path, flavour:
         except BackendError as error:
             assert name in error.message or "made to fail" in error.message or "does not" in error.message
             raised[name] += 1
-        assert not leftovers(cuda), f"{name}, call {number}"
+        assert not cuda.live, f"{name}, call {number}"
     survived = {name for _, name in calls} - set(raised)
     assert {name for name in survived if "Destroy" not in name and "Free" not in name} <= _SURVIVED
