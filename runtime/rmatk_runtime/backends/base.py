@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from types import TracebackType
 
 from rmatk_runtime.preprocess import Float32
+
+
+@dataclass(frozen=True)
+class DeviceTimes:
+    """Milliseconds on the GPU: copying to it, computing, copying from it."""
+
+    upload: float = 0.0
+    compute: float = 0.0
+    download: float = 0.0
+
+    def __add__(self, other: DeviceTimes) -> DeviceTimes:
+        return DeviceTimes(
+            self.upload + other.upload, self.compute + other.compute, self.download + other.download
+        )
 
 
 class Backend(ABC):
     """A context manager around a loaded image encoder.
 
     ``name`` says what really runs (for example ``onnxruntime cpu``), as the engine itself
-    reports it after loading: engines fall back silently when asked for a device they cannot use.
+    reports it after loading: engines fall back silently when asked for a device they cannot use. ``size``:
+    bytes of the graph or engine that was loaded. ``times``: what the last :meth:`embed` took on the device,
+    where the engine tells.
     """
 
     name: str
+    size: int = 0
+    times: DeviceTimes | None = None
 
     @abstractmethod
     def embed(self, images: Float32) -> Float32:

@@ -128,6 +128,7 @@ class OnnxRuntimeBackend(Backend):
     ) -> None:
         self.path = path
         self._session = create_session(path, provider, threads=threads, provider_options=provider_options)
+        self.size = path.stat().st_size
         self._most = most
         self._input = self._session.get_inputs()[0]
         granted = self._session.get_providers()[0]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rmatk_runtime.backends.base import Backend
-from rmatk_runtime.backends.tensorrt_lane import DeviceTimes, Lane
+from rmatk_runtime.backends.base import Backend, DeviceTimes
+from rmatk_runtime.backends.tensorrt_lane import Lane
 from rmatk_runtime.backends.tensorrt_plan import Plan
 from rmatk_runtime.cuda import Array, Cuda
 from rmatk_runtime.engines.store import Engine
@@ -24,8 +24,6 @@ CUDA_GRAPHS = True  # replay a captured batch size with one launch; False to see
 
 class TensorRtBackend(Backend):
     """The image encoder as a TensorRT engine.
-
-    ``times``: what the last :meth:`embed` took on the GPU.
 
     Args:
         trt: the TensorRT that the plan was built with.
@@ -50,7 +48,7 @@ class TensorRtBackend(Backend):
         host_code: bool = False,
     ) -> None:
         self.name = trt.title
-        self.times = DeviceTimes()
+        self.size, self.times = len(plan), DeviceTimes()
         self._cuda, self._graphs = cuda, graphs
         self._lanes: list[Lane] = []
         self._overlap = True

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
+from rmatk_runtime.backends.base import DeviceTimes
 from rmatk_runtime.backends.tensorrt_plan import Plan
 from rmatk_runtime.cuda import Array, Cuda, DeviceBuffer, Event, Graph, PinnedBuffer, Stream
 from rmatk_runtime.errors import BackendError
@@ -20,20 +20,6 @@ from rmatk_runtime.preprocess import Float32
 logger = logging.getLogger(__name__)
 
 KEPT_SIZES = 8  # batch sizes that keep context and graph; the one unused longest goes first
-
-
-@dataclass(frozen=True)
-class DeviceTimes:
-    """Milliseconds on the GPU: copying to it, computing, copying from it."""
-
-    upload: float = 0.0
-    compute: float = 0.0
-    download: float = 0.0
-
-    def __add__(self, other: DeviceTimes) -> DeviceTimes:
-        return DeviceTimes(
-            self.upload + other.upload, self.compute + other.compute, self.download + other.download
-        )
 
 
 class Lane:
