@@ -35,10 +35,10 @@ class Page:
             session.bundle,
             session.classifier,
             session.source,
+            session.tally,
             Address.parse(self.web),
             token=self.token,
             snapshots=self.snapshots,
-            every=session.options.every,
         )
         typer.echo(f"page: {sink.url}", err=True)
         return sink

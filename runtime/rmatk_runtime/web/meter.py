@@ -4,78 +4,58 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric, StateSetMetricFamily
+from prometheus_client.registry import Collector
 
-from rmatk_runtime.frames import Frame, Prediction
+from rmatk_runtime.frames import Prediction
 from rmatk_runtime.sources.base import Source, SourceState
-from rmatk_runtime.summary import Times
+from rmatk_runtime.summary import Tally
 
 STALLED = 5.0
-"""Seconds without a result after which a live source counts as stalled."""
+"""Seconds without a result after which a source that is live counts as stalled."""
 MOST_LABELS = 100
 """Labels that get a time series of their own; results of later ones count as ``other``."""
 _BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 _WINDOW = 2.0  # seconds that the rate is over
 
 
-class Meter:
-    """Counts results as the loop's thread hands them over; read from any thread.
+class Meter(Collector):
+    """Adds rate, latency histogram and health to what the loop counts in ``tally``.
 
-    Args:
-        source: asked for its state and what it skipped.
-        every: the loop's ``--every``: frames passed over on purpose are not dropped.
+    Written by the loop's thread, read from any.
     """
 
-    def __init__(self, source: Source, every: int = 1) -> None:
+    def __init__(self, source: Source, tally: Tally) -> None:
         self.source = source
-        self.latency = Times()
-        self.frames = self.dropped = 0
-        self._every = every
-        self._index: int | None = None
-        self._times: deque[float] = deque(maxlen=1000)
+        self.tally = tally
         self._last = time.monotonic()
+        self._times: deque[float] = deque(maxlen=1000)
         self._labels: set[str] = set()
-        self.registry = CollectorRegistry()
-        self._frames = Counter("rmatk_frames", "Results so far.", registry=self.registry)
-        self._dropped = Counter(
-            "rmatk_dropped_frames",
-            "Frames of a live source that a newer one replaced.",
-            registry=self.registry,
-        )
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
         self._results = Counter(
             "rmatk_results",
-            "Results by label; of rejected ones it is empty.",
+            "Results by label; that of rejected ones is empty.",
             ["label"],
-            registry=self.registry,
+            registry=self._registry,
         )
         self._latency = Histogram(
-            "rmatk_latency_seconds", "From capture to result.", buckets=_BUCKETS, registry=self.registry
+            "rmatk_latency_seconds", "From capture to result.", buckets=_BUCKETS, registry=self._registry
         )
         self.requests = Counter(
-            "rmatk_classify_requests", "POST /v1/classify by status.", ["status"], registry=self.registry
-        )
-        states = [state.value for state in SourceState]
-        self._state = Enum("rmatk_source_state", "Of the source.", states=states, registry=self.registry)
-        self._skipped = Gauge(
-            "rmatk_skipped_inputs", "Inputs that could not be read.", registry=self.registry
+            "rmatk_classify_requests", "POST /v1/classify by status.", ["status"], registry=self._registry
         )
 
-    def count(self, frame: Frame, prediction: Prediction) -> None:
+    def count(self, prediction: Prediction) -> None:
         """Note one result."""
-        now = self._last = time.monotonic()
-        self._times.append(now)
-        self.frames += 1
-        self._frames.inc()
+        self._last = time.monotonic()
+        self._times.append(self._last)
         self._results.labels(self._bounded(prediction.label or "")).inc()
         if prediction.latency is not None:
-            self.latency.add(prediction.latency)
             self._latency.observe(prediction.latency)
-        if self.source.info.live:  # its frames are numbered as they arrive, so a gap tells of dropped ones
-            gone = 0 if self._index is None else max(0, (frame.index - self._index) // self._every - 1)
-            self._index = frame.index
-            self.dropped += gone
-            self._dropped.inc(gone)
 
     def _bounded(self, label: str) -> str:
         if label not in self._labels and len(self._labels) >= MOST_LABELS:
@@ -97,8 +77,17 @@ class Meter:
             return f"no result for {waited:.0f} s"
         return None
 
+    def collect(self) -> Iterator[Metric]:
+        """What is read when Prometheus asks."""
+        tally = self.tally
+        yield CounterMetricFamily("rmatk_frames", "Results so far.", tally.frames)
+        yield CounterMetricFamily(
+            "rmatk_dropped_frames", "Frames of a live source that a newer one replaced.", tally.dropped
+        )
+        yield CounterMetricFamily("rmatk_skipped_inputs", "Inputs that could not be read.", tally.skipped)
+        states = {state.value: state is self.source.state for state in SourceState}
+        yield StateSetMetricFamily("rmatk_source_state", "Of the source.", states)
+
     def prometheus(self) -> bytes:
         """Everything in Prometheus' text format."""
-        self._state.state(self.source.state.value)
-        self._skipped.set(self.source.skipped)
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)

@@ -9,6 +9,7 @@ from rmatk_runtime.errors import SinkError
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.sources.base import Source
+from rmatk_runtime.summary import Tally
 from rmatk_runtime.web.api import Api
 from rmatk_runtime.web.app import make_app
 from rmatk_runtime.web.live import Live
@@ -24,10 +25,10 @@ class WebSink(Sink):
         bundle: whose labels the page edits.
         classifier: the running one, which the page's threshold and ``/v1/classify`` use.
         source: the running one, for its state.
+        tally: what the loop counts.
         address: where to listen.
         token: what viewers must know; needed off the loopback.
         snapshots: the folder for pictures kept, if wanted.
-        every: the loop's ``--every``.
 
     Raises:
         SinkError: no token where one is needed, or the address cannot be listened on.
@@ -39,15 +40,15 @@ class WebSink(Sink):
         bundle: Path,
         classifier: Classifier,
         source: Source,
+        tally: Tally,
         address: Address,
         *,
         token: str | None = None,
         snapshots: Path | None = None,
-        every: int = 1,
     ) -> None:
         address.check_token(token)
         self._live = Live()
-        self._meter = Meter(source, every)
+        self._meter = Meter(source, tally)
         kept = None if snapshots is None else Snapshots(snapshots)
         api = Api(bundle, classifier, self._live, self._meter, kept)
         self._server = WebServer(make_app(api, token), address)
@@ -57,7 +58,7 @@ class WebSink(Sink):
         """Show a result. Raises SinkError where the server has ended."""
         if not self._server.alive:
             raise SinkError("the web server has ended", "the log says why; start again")
-        self._meter.count(frame, prediction)
+        self._meter.count(prediction)
         self._live.put(frame, prediction)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.frames import Frame, Prediction, Score
 from rmatk_runtime.sources.base import Source, SourceInfo
+from rmatk_runtime.summary import Tally
 from rmatk_runtime.web.api import Api
 from rmatk_runtime.web.live import Live
 from rmatk_runtime.web.meter import Meter
@@ -46,7 +47,8 @@ class Running:
         image = np.full((30, 40, 3), 10 * (index % 25), np.uint8)
         frame = Frame(image, index, index / 30, "still")
         prediction = Prediction((Score(label, 0.75), Score("größe", 0.25)), latency=latency)
-        self.meter.count(frame, prediction)
+        self.meter.count(prediction)
+        self.meter.tally.count(prediction)
         self.live.put(frame, prediction)
 
 
@@ -55,7 +57,7 @@ def running(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("rmatk_runtime.label_watch.PERIOD", 0.0)
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     source, live, folder = StillSource(), Live(), tmp_path / "snapshots"
-    meter = Meter(source)
+    meter = Meter(source, Tally())
     with Classifier.open(bundle, backend="cpu") as classifier:
         api = Api(bundle, classifier, live, meter, Snapshots(folder))
         yield Running(api, bundle, source, classifier, live, meter, folder)

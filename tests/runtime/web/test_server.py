@@ -14,6 +14,7 @@ import pytest
 
 from rmatk_runtime.errors import SinkError
 from rmatk_runtime.frames import Frame, Prediction, Score
+from rmatk_runtime.summary import Tally
 from rmatk_runtime.web.server import Address
 from rmatk_runtime.web.sink import WebSink
 
@@ -27,7 +28,7 @@ def frame(index: int, size: int = 64) -> Frame:
 
 @pytest.fixture
 def sink(running, tmp_path: Path) -> Iterator[WebSink]:
-    with WebSink(running.bundle, running.classifier, running.source, LOCAL) as sink:
+    with WebSink(running.bundle, running.classifier, running.source, Tally(), LOCAL) as sink:
         yield sink
 
 
@@ -60,11 +61,11 @@ def test_a_taken_port_is_named(running):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = Address("127.0.0.1", taken.getsockname()[1])
         with pytest.raises(SinkError, match="cannot listen on 127.0.0.1.*in use"):
-            WebSink(running.bundle, running.classifier, running.source, address)
+            WebSink(running.bundle, running.classifier, running.source, Tally(), address)
 
 
 def test_it_serves_results_and_ends_while_viewers_wait(running):
-    sink = WebSink(running.bundle, running.classifier, running.source, LOCAL)
+    sink = WebSink(running.bundle, running.classifier, running.source, Tally(), LOCAL)
     with httpx2.Client(base_url=sink.url) as client:
         sink.write(frame(0), ANSWER)
         assert client.get("v1/frame").status_code == 200

@@ -109,7 +109,7 @@ function showStatus(now) {
 
 function showThreshold(value) {
   $('slider').value = value;
-  $('threshold-value').textContent = Number(value).toFixed(2);
+  $('threshold-value').textContent = Number(value) ? Number(value).toFixed(2) : 'never';
 }
 
 function showCounts(counts) {
