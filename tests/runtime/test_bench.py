@@ -23,7 +23,7 @@ PLAN = Plan(backends=("cpu",), precisions=("fp32",), repeats=3, warmup=1)
 
 
 class Slow(Backend):
-    """Takes 20 ms, of which it says that 15 went into copies."""
+    """Takes 20 ms, and says that 15 minutes of them went into copies: far from any noise of the machine."""
 
     name = "slow"
 
@@ -33,7 +33,7 @@ class Slow(Backend):
     def embed(self, images):
         self.sizes.append(len(images))
         time.sleep(0.02)
-        self.times = DeviceTimes(upload=10.0, compute=5.0, download=5.0)
+        self.times = DeviceTimes(upload=6e5, compute=5.0, download=3e5)
         return np.full((len(images), 24), 24**-0.5, np.float32)
 
 
@@ -65,8 +65,9 @@ def test_stages_are_told_apart(bundle: Bundle):
     assert tuple(stages) == STAGES and engine.sizes == [2, 2, 2, 2]
     assert all(len(values) == 3 for values in stages.values())
     assert min(stages["decode"]) >= 20.0
-    np.testing.assert_array_equal(stages["copy"], 15.0)
-    assert min(stages["infer"]) >= 5.0 and min(stages["infer"] + stages["copy"]) >= 20.0
+    np.testing.assert_array_equal(stages["copy"], 9e5)
+    assert max(stages["infer"]) < 0.0  # what the engine counts as copies is not counted again
+    assert min(stages["infer"] + stages["copy"]) >= 20.0
     assert min(stages["preprocess"]) > 0 and min(stages["post"]) > 0
 
 
