@@ -18,7 +18,7 @@ from rmatk.scenes import Scene, draw_scene, render
 SEGMENT = 1024
 SIDE = 112
 # One picture in OTHERS of a batch may show no object.
-OTHERS = 6
+OTHERS = 4
 
 Segment = tuple[NDArray[np.uint8], list[Scene]]
 

@@ -2,6 +2,7 @@
 
     python tools/pretrain_micro.py --out build/micro --minutes 60          a run of about an hour
     python tools/pretrain_micro.py --out build/micro --minutes 60          the same command resumes it
+    python tools/pretrain_micro.py ... --from-package                      goes on from the package's weights
     python tools/pretrain_micro.py --out build/micro --export              writes the weights
 
 Seeded. With ``--steps`` the run is a function of its arguments; ``--minutes`` ties the learning rate's decay
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from micro_pool import SIDE, ScenePool
+from muon import Muon
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
@@ -46,7 +48,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--minutes", type=float, help="length of the schedule by the clock")
     p.add_argument("--steps", type=int, help="length of the schedule in steps")
     p.add_argument("--batch", type=int, default=104)
-    p.add_argument("--lr", type=float, default=1e-3)
+    p.add_argument("--lr", type=float, default=1e-3, help="Muon's and AdamW's")
     p.add_argument("--warmup", type=int, default=200, help="steps")
     p.add_argument(
         "--decay", type=float, default=0.35, help="last part of the schedule, in which the rate falls"
@@ -59,7 +61,8 @@ def parse() -> argparse.Namespace:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--log-every", type=int, default=50)
     p.add_argument("--checkpoint-seconds", type=float, default=150)
-    p.add_argument("--float32", action="store_true", help="no bfloat16 autocast")
+    p.add_argument("--bfloat16", action="store_true", help="autocast, for processors with bfloat16 units")
+    p.add_argument("--from-package", action="store_true", help="start from the package's weights")
     p.add_argument(
         "--export", action="store_true", help="write the checkpoint's weights into the package and stop"
     )
@@ -69,12 +72,20 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def optimiser(model: CLIP, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW; vectors, biases, embeddings and the logit scale are not decayed."""
-    decayed = [p for n, p in model.named_parameters() if p.ndim >= 2 and "embedding" not in n]
-    rest = [p for n, p in model.named_parameters() if p.ndim < 2 or "embedding" in n]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
+Optimisers = tuple[Muon, torch.optim.AdamW]
+
+
+def optimisers(model: CLIP, lr: float, weight_decay: float) -> Optimisers:
+    """Muon for the blocks' matrices; AdamW, without decay, for embeddings, projections and vectors.
+
+    From one checkpoint, over 150 steps each, the loss fell to 0.69 with Muon where AdamW for all gave 0.83.
+    """
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and ".resblocks." in n]
+    rest = [p for n, p in model.named_parameters() if p.ndim != 2 or ".resblocks." not in n]
+    return (
+        Muon(matrices, lr, weight_decay=weight_decay),
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    )
 
 
 def crops(images: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
@@ -112,29 +123,31 @@ def context_cut(model: CLIP, length: int) -> Iterator[None]:
         model.attn_mask = mask
 
 
-def save(out: Path, model: CLIP, opt: torch.optim.AdamW, state: dict[str, float]) -> None:
-    """Write model, optimiser moments and counters."""
+def save(out: Path, model: CLIP, opts: Optimisers, state: dict[str, float]) -> None:
+    """Write model, optimisers' moments and counters."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
-    for i, moments in opt.state_dict()["state"].items():
-        tensors |= {f"opt.{i}.{k}": v.contiguous() for k, v in moments.items()}
+    for number, opt in enumerate(opts):
+        for i, moments in opt.state_dict()["state"].items():
+            tensors |= {f"opt.{number}.{i}.{k}": v.contiguous() for k, v in moments.items()}
     temporary = out / (CHECKPOINT + ".part")
     save_file(tensors, temporary, metadata={"state": json.dumps(state)})
     temporary.replace(out / CHECKPOINT)
     (out / STATE).write_text(json.dumps(state, indent=1))
 
 
-def restore(out: Path, model: CLIP, opt: torch.optim.AdamW) -> dict[str, float]:
+def restore(out: Path, model: CLIP, opts: Optimisers) -> dict[str, float]:
     """Read what :func:`save` wrote; counters at zero where there is nothing."""
     if not (out / CHECKPOINT).exists():
         return {"step": 0, "seconds": 0.0}
     tensors = load_file(out / CHECKPOINT)
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("opt."):
-            _, index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = value
-    opt.load_state_dict({"state": moments, "param_groups": opt.state_dict()["param_groups"]})
+    for number, opt in enumerate(opts):
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith(f"opt.{number}."):
+                _, _, index, name = key.split(".")
+                moments.setdefault(int(index), {})[name] = value
+        opt.load_state_dict({"state": moments, "param_groups": opt.state_dict()["param_groups"]})
     state: dict[str, float] = json.loads((out / STATE).read_text())
     return state
 
@@ -158,9 +171,9 @@ def train(args: argparse.Namespace) -> None:
     """The loop."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    model = micro.build().train()
-    opt = optimiser(model, args.lr, args.weight_decay)
-    state = restore(args.out, model, opt)
+    model = (micro.load() if args.from_package else micro.build()).float().requires_grad_(True).train()
+    opts = optimisers(model, args.lr, args.weight_decay)
+    state = restore(args.out, model, opts)
     step, spent, began = int(state["step"]), state["seconds"], time.monotonic()
     pool = ScenePool(args.seed, args.segments, args.workers, first=step // args.renew_every)
     print(
@@ -173,14 +186,14 @@ def train(args: argparse.Namespace) -> None:
         seconds = spent + time.monotonic() - began
         progress = step / args.steps if args.steps else seconds / (60 * args.minutes)
         if progress >= 1 or time.monotonic() - saved > args.checkpoint_seconds:
-            save(args.out, model, opt, {"step": step, "seconds": seconds})
+            save(args.out, model, opts, {"step": step, "seconds": seconds})
             saved = time.monotonic()
         if progress >= 1:
             break
         lr = args.lr * min(1.0, (step + 1) / args.warmup, (1 - progress) / args.decay)
-        for group in opt.param_groups:
-            group["lr"] = lr
-        losses.append(one_step(model, opt, pool, loss_of, np.random.default_rng([args.seed, 1, step]), args))
+        for opt in opts:
+            opt.param_groups[0]["lr"] = lr
+        losses.append(one_step(model, opts, pool, loss_of, np.random.default_rng([args.seed, 1, step]), args))
         step += 1
         if step % args.renew_every == 0:
             pool.renew(step // args.renew_every - 1)
@@ -195,7 +208,7 @@ def train(args: argparse.Namespace) -> None:
 
 def one_step(
     model: CLIP,
-    opt: torch.optim.AdamW,
+    opts: Optimisers,
     pool: ScenePool,
     loss_of: ClipLoss,
     rng: np.random.Generator,
@@ -209,14 +222,15 @@ def one_step(
     # PyTorch's fused CPU attention has a slow backward in bfloat16: plain products are faster on these short
     # sequences
     with sdpa_kernel(SDPBackend.MATH), context_cut(model, ids.shape[1]):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not args.float32):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bfloat16):
             image, text = model.encode_image(images, normalize=False), model.encode_text(ids, normalize=False)
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         loss = loss_of(image, text, model.logit_scale.exp())
-        opt.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    opt.step()
+    for opt in opts:
+        opt.step()
     with torch.no_grad():
         model.logit_scale.clamp_(0, math.log(100))
     return float(loss.detach())

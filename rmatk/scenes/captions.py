@@ -4,7 +4,7 @@ Every caption names several attributes. Contrastive training treats each other c
 two short captions alike ("a gear") would teach that a gear is not a gear. Each further attribute makes such a
 clash rarer, and lets the text tower learn words for colour, material, background and light as well. But too
 many spoil it: a batch that colour, fill, background and light tell apart teaches no outlines. So an object's
-caption names its kind, mostly with one or two further attributes, and half of them say size or light alone;
+caption names its kind, mostly with one or two further attributes, and many say size or light alone;
 batches never hold one kind twice (tools/micro_pool.py).
 """
 
@@ -170,15 +170,15 @@ def _light(scene: Scene, rng: np.random.Generator, chance: float) -> str:
 def _object(scene: Scene, rng: np.random.Generator) -> str:
     """Name the kind, and up to three of colour, fill and background, or size and light."""
     u = rng.uniform()
-    # where colour, fill and background tell a scene apart, nobody learns its outline: half of the captions
+    # where colour, fill and background tell a scene apart, nobody learns its outline: many captions
     # say size or light instead
-    bare = u < 0.5
+    bare = u < 0.42
     named: set[str] = set()
-    if 0.5 <= u < 0.68:
+    if 0.42 <= u < 0.6:
         named = {pick(rng, ("colour", "fill", "background"))}
-    elif 0.68 <= u < 0.9:
+    elif 0.6 <= u < 0.88:
         named = {"colour", "fill"}
-    elif u >= 0.9:
+    elif u >= 0.88:
         named = {"colour", "fill", "background"}
     words = _size(scene, rng)
     name = scene.kind if rng.uniform() < 0.65 else pick(rng, KINDS[scene.kind].synonyms)
