@@ -1,7 +1,7 @@
 """Which engine runs a bundle here: the one asked for, or the best that works; never the CPU in silence.
 
-auto            an engine in the bundle, else ONNX Runtime on the GPU, else, where nothing else is to
-                be had or with the user's consent, the CPU
+auto            an engine in the bundle, else ONNX Runtime on the GPU, else, where neither is installed
+                or with the user's consent, the CPU
 tensorrt        an engine of the bundle that was built for this machine
 ort-tensorrt    ONNX Runtime's TensorRT provider
 cuda            ONNX Runtime's CUDA provider
@@ -66,7 +66,14 @@ def _open_best(bundle: Bundle, graph: Graph, *, allow_cpu: bool) -> Backend:
     """The first way that works. What failed before it is told where it was an engine of the bundle."""
     gpu = _gpu_is_here()
     ways = ["tensorrt"] if _holds_engines(bundle) else []
-    ways += ["ort-tensorrt", "cuda"] if gpu else []
+    ways += _ways_of_onnx_runtime() if gpu else []
+    if gpu and not ways:  # installed for the CPU, as `rmatk[cpu]` is: that is what was asked for
+        logger.warning(
+            "running on the CPU: a GPU is here, but no engine in %s, and this ONNX Runtime was built without "
+            "GPU providers; to use it: rmatk export %s --trt",
+            bundle.path,
+            bundle.path,
+        )
     failed: dict[str, BackendError | MissingExtraError] = {}
     for way in ways:
         try:
@@ -132,6 +139,15 @@ _OPENERS: dict[str, Callable[[Bundle, Graph], Backend]] = {
     "ort-tensorrt": _open_ort_tensorrt,
     "cuda": _open_ort_cuda,
 }
+
+
+def _ways_of_onnx_runtime() -> list[str]:
+    """The GPU providers that the installed ONNX Runtime was built with, under their names here."""
+    from rmatk_runtime.backends.onnx_providers import CUDA, TENSORRT
+    from rmatk_runtime.backends.onnx_runtime import load_onnxruntime
+
+    offered = load_onnxruntime().get_available_providers()
+    return [name for name, provider in (("ort-tensorrt", TENSORRT), ("cuda", CUDA)) if provider in offered]
 
 
 def _need_provider(provider: str, title: str) -> None:
