@@ -245,11 +245,14 @@ def interruptible() -> Iterator[None]:
 def test_ctrl_c_stops_the_builder_and_leaves_nothing(bundle: Bundle):
     trt, fake = load("10.3.0")
     fake.phases = [("Building", None, 1_000_000)]
+    shares: list[float] = []
 
     def interrupt(share: float, phase: str) -> None:
+        shares.append(share)
         if share == 0.0:
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         build_engine(bundle, bundle.graph("fp32"), trt, BuildOptions(), gpu=ORIN, on_progress=interrupt)
+    assert 1 < len(shares) < 1_000_000
     assert not left(bundle)
