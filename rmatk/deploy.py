@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import torch
 
 from rmatk.backbone import Backbone
 from rmatk.data import Dataset
+from rmatk.golden import GOLDEN_IMAGES, photo_golden, rendered_golden
 from rmatk.model import AdaptedClip, TowerName
 from rmatk.run import RECORD, Run, restore
 from rmatk_export.fold import attach
@@ -20,14 +21,11 @@ from rmatk_export.tokenizer import ExportedTokenizer, export_tokenizer
 from rmatk_export.weights import Adapter, ImageStem, Linear, TextStem, Tower
 from rmatk_runtime.errors import DataError
 from rmatk_runtime.files import sha256_file
-from rmatk_runtime.golden import GoldenSet
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Decision, ModelInfo, Precision
-from rmatk_runtime.preprocess import Float32, PreprocessSpec, UInt8, load_image, preprocess, tensor_digest
+from rmatk_runtime.preprocess import PreprocessSpec, load_image, preprocess
 
-GOLDEN_IMAGES = 32
 CALIBRATION_IMAGES = 128  # int8 ranges settle well before that many
-GOLDEN_SIDE = 512  # longer side in pixels: a golden set of camera pictures would outweigh the model
 
 
 def export_source(
@@ -35,7 +33,7 @@ def export_source(
     backbone: Backbone,
     *,
     data: Path | None = None,
-    golden: int | None = None,
+    golden: int | Literal["rendered"] = GOLDEN_IMAGES,
     ship: bool = True,
     precisions: tuple[Precision, ...] = ("fp32",),
     pixels: bool = False,
@@ -46,14 +44,15 @@ def export_source(
         run: a verified run.
         backbone: the backbone it was trained on.
         data: where its training photos lie now; None takes the place recorded in the run.
-        golden: pictures in the golden set, at least one per class; None: 32.
+        golden: how many training photos make the golden set, at least one per class; or ``rendered``: as many
+            pictures that rmatk draws, for which no photo is read.
         ship: whether these pictures travel in the bundle.
         precisions: of the image encoder, the first being what a device runs unless told otherwise.
         pixels: whether each also comes with its normalisation inside.
 
     Raises:
         RunError: another backbone.
-        DataError: the training photos are not there any more.
+        DataError: the training photos are needed, and are not there any more.
         ExportError: a tower that the fold does not cover, or a tokenizer that cannot be exported.
     """
     model = restore(run, backbone)
@@ -61,9 +60,13 @@ def export_source(
     templates = record.config.templates
     names = record.class_names
     classes = ClassMatrix(names, model.class_embeddings(names, templates).cpu().numpy())
+    if golden == "rendered":
+        pictures = rendered_golden(model, classes)
+    else:
+        training = _photos(run, data, record.train_files, record.train_labels)
+        pictures = photo_golden(model, training, classes, golden)
     tokens = model.tokens(names, templates).cpu().numpy()
     image, text = adapted_towers(model, record.config.scale)
-    training = _photos(run, data, record.train_files, record.train_labels)
     return ExportSource(
         image=image,
         text=text,
@@ -83,7 +86,7 @@ def export_source(
             backbone_digest=backbone.digest,
             embed_dim=classes.embeddings.shape[1],
         ),
-        golden=_golden_set(model, training, classes, golden or GOLDEN_IMAGES),
+        golden=pictures,
         ship_golden=ship,
         precisions=precisions,
         pixels=pixels,
@@ -134,7 +137,10 @@ def _photos(run: Run, data: Path | None, names: Sequence[str], labels: Sequence[
     """Photos that the run recorded, where they lie now; ``labels`` are their class indices."""
     record = run.record
     root = Path(record.data) if data is None else data
-    hint = "say where they lie now: rmatk export RUN -o BUNDLE --data FOLDER"
+    hint = (
+        "say where they lie now: rmatk export RUN -o BUNDLE --data FOLDER; "
+        "without int8, --golden rendered needs none"
+    )
     if not root.is_dir():
         raise DataError(f"the training photos of {run.path} are not at {root} any more", hint)
     wanted = [root / name for name in names]
@@ -158,42 +164,3 @@ def _calibration(run: Run, data: Path | None, spec: PreprocessSpec) -> Calibrati
         shots=np.stack([preprocess(load_image(file), spec) for file in judges[0]]),
         labels=np.array(judges[1], dtype=np.int64),
     )
-
-
-def _golden_set(model: AdaptedClip, photos: Dataset, classes: ClassMatrix, count: int) -> GoldenSet:
-    """The ``count`` photos that PyTorch is least sure of, every class being there at least once.
-
-    A picture with a small margin between its two best labels is the first to flip when numbers drift.
-    """
-    files, labels = photos.flat()
-    images = [_shrunk(file) for file in files]
-    spec = model.backbone.preprocess
-    embeddings = embed(model, images, spec)
-    logits = np.sort(embeddings @ classes.embeddings.T, axis=1)
-    hardest = np.argsort(logits[:, -1] - logits[:, -2], kind="stable")
-    by_class = {labels[i]: i for i in reversed(hardest)}
-    rest = [i for i in hardest if i not in by_class.values()]
-    chosen = sorted([*by_class.values(), *rest[: max(0, count - len(by_class))]])
-    return GoldenSet(
-        images=tuple(images[i] for i in chosen),
-        names=tuple(photos.relative()[i] for i in chosen),
-        labels=tuple(photos.class_names[labels[i]] for i in chosen),
-        digests=tuple(tensor_digest(preprocess(images[i], spec)) for i in chosen),
-        embeddings=embeddings[chosen],
-    )
-
-
-def embed(model: AdaptedClip, images: list[UInt8], spec: PreprocessSpec, batch: int = 32) -> Float32:
-    """PyTorch's embeddings (N, D), both branches present, of N pictures (H, W, 3) uint8 RGB."""
-    parts = []
-    for start in range(0, len(images), batch):
-        tensors = np.stack([preprocess(image, spec) for image in images[start : start + batch]])
-        parts.append(model.encode_images(torch.from_numpy(tensors)).cpu().numpy())
-    return np.concatenate(parts)
-
-
-def _shrunk(file: Path) -> UInt8:
-    """A picture no larger than the golden set needs."""
-    image = load_image(file)
-    image.thumbnail((GOLDEN_SIDE, GOLDEN_SIDE))
-    return np.asarray(image)

@@ -148,7 +148,7 @@ def _manifest(source: ExportSource, folder: Path) -> Manifest:
     }
     golden = None
     if GOLDEN_FILE in files:
-        golden = Golden(file=GOLDEN_FILE, images=len(source.golden.images), source="photos")
+        golden = Golden(file=GOLDEN_FILE, images=len(source.golden.images), source=source.golden.source)
     graphs = [Graph(precision=p, file=IMAGE_FILES[p], opset=OPSET) for p in source.precisions]
     if source.pixels:
         graphs += [

@@ -58,7 +58,7 @@ def _check_fold(source: ExportSource, image: FoldedTower[ImageStem]) -> StageRes
         decision=source.decision,
         tolerance=TOLERANCES["fp32"],
         names=golden.names,
-        truth=golden.labels,
+        truth=golden.truth(source.classes.names),
     )
 
 

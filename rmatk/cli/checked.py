@@ -34,7 +34,10 @@ def check_carried(bundle: Bundle, engines: Sequence[Engine]) -> Checked:
     golden = golden_of(bundle)
     pictures = dict(zip(golden.names, golden.images, strict=True))
     stages = check_golden(bundle, engines, golden=golden)
-    basis = f"against what PyTorch gave at export, on the {len(pictures)} pictures that the bundle carries"
+    kind, end = "training photos", ""
+    if golden.source == "rendered":
+        kind, end = "rendered pictures", "; they have no true label, so nothing is said of accuracy"
+    basis = f"against what PyTorch gave at export, on the {len(pictures)} {kind} that the bundle carries{end}"
     return Checked(stages, basis, pictures.__getitem__, lambda: None)
 
 

@@ -10,6 +10,7 @@ import typer
 from rmatk.cli import app
 
 if TYPE_CHECKING:
+    from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.engines.store import Found
 
 
@@ -36,10 +37,16 @@ def _show_bundle(path: Path, as_json: bool) -> None:
     engines = survey(bundle)
     if as_json:
         print_json(
-            {"kind": "bundle", "classes": names, "manifest": manifest, "engines": _engine_records(engines)}
+            {
+                "kind": "bundle",
+                "classes": names,
+                "manifest": manifest,
+                "golden": _golden_record(bundle),
+                "engines": _engine_records(engines),
+            }
         )
         return
-    spec, decision, golden = manifest.preprocess, manifest.decision, manifest.golden
+    spec, decision = manifest.preprocess, manifest.decision
     threshold = decision.reject_threshold
     doubt = "; fitted before the labels were changed, may not suit" if decision.labels_changed else ""
     rows = [
@@ -56,13 +63,38 @@ def _show_bundle(path: Path, as_json: bool) -> None:
         ("input", f"{spec.width}x{spec.height}, {spec.resize_mode}, {spec.interpolation}"),
         ("logit scale", f"{decision.logit_scale:.4g}, temperature {decision.temperature:.4g}"),
         ("reject below", ("never" if threshold is None else f"{threshold:.3f}") + doubt),
-        ("golden set", "none" if golden is None else f"{golden.images} pictures ({golden.source})"),
+        ("golden set", _golden(_golden_record(bundle), len(names))),
         ("run digest", manifest.provenance.run_digest[:16]),
         ("created", manifest.provenance.created),
         ("size", f"{sum(entry.size for entry in manifest.files.values()) / 1e6:.2f} MB, every file verified"),
     ]
     print_table(str(path), ("bundle", ""), rows, text=True)
     print_next(f"rmatk infer {path} --camera 0")
+
+
+def _golden_record(bundle: Bundle) -> dict[str, Any] | None:
+    """What the golden set holds, and what it can see go wrong with the labels of the moment."""
+    entry, golden = bundle.manifest.golden, bundle.golden()
+    if entry is None or golden is None:
+        return None
+    answers = golden.answers(bundle.classes(), bundle.manifest.decision)
+    return {
+        "source": entry.source,
+        "images": len(golden.images),
+        "bytes": bundle.manifest.files[entry.file].size,
+        "answers": answers.classes,
+        "smallest_margin": answers.smallest_margin,
+    }
+
+
+def _golden(record: dict[str, Any] | None, classes: int) -> str:
+    if record is None:
+        return "none: this bundle cannot check itself on a device"
+    kind = {"photos": "of the user's own photos", "rendered": "rendered pictures, no photos"}
+    return (
+        f"{record['images']} {kind[record['source']]}, {record['bytes'] / 1e6:.2f} MB; PyTorch answers with "
+        f"{len(record['answers'])} of {classes} classes, smallest margin {record['smallest_margin']:.2%}"
+    )
 
 
 def _engine_records(engines: list[Found]) -> list[dict[str, Any]]:

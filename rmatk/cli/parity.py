@@ -61,10 +61,16 @@ def parity(
         )
     failed = next((stage for stage in checked.stages if not stage), None)
     if as_json:
-        result = {"bundle": str(bundle), "passed": failed is None, "stages": checked.stages}
+        result = {
+            "bundle": str(bundle),
+            "basis": checked.basis,
+            "passed": failed is None,
+            "stages": checked.stages,
+        }
         print_json({**result, "bisections": bisections} if bisect else result)
     else:
         print_stages(f"parity of {bundle} with PyTorch", checked.stages)
+        typer.echo(f"checked {checked.basis}")
         _print_bisections(bisections, checked.stages)
         if html is not None:
             typer.echo(f"the page: {html}")

@@ -101,7 +101,7 @@ class Bundle:
     def golden(self) -> GoldenSet | None:
         """The golden set, or None where the bundle was exported without one."""
         entry = self.manifest.golden
-        return None if entry is None else load_golden(self.file(entry.file))
+        return None if entry is None else load_golden(self.file(entry.file), entry.source)
 
 
 def read_manifest(path: Path) -> Manifest:

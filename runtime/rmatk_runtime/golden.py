@@ -1,14 +1,16 @@
 """The golden set: a few pictures with what PyTorch made of them, so that a device can check itself.
 
-Each picture is kept before preprocessing (uint8, any size), with the digest of the tensor that preprocessing
-must give and the embedding that PyTorch gave. On a device without torch a wrong result is thus either the
-preprocessing's (digest differs) or the engine's (embedding differs), never a guess.
+They are the user's own photos, or rendered ones where photos must not leave home. Each is kept before
+preprocessing (uint8, any size), with the digest of the tensor that preprocessing must give and the embedding
+that PyTorch gave. On a device without torch a wrong result is thus either the preprocessing's (digest
+differs) or the engine's (embedding differs), never a guess.
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,25 +18,54 @@ from typing import Any
 import numpy as np
 
 from rmatk_runtime.errors import BundleError
+from rmatk_runtime.labels import ClassMatrix
+from rmatk_runtime.manifest import Decision, GoldenSource
 from rmatk_runtime.preprocess import Float32, UInt8
 
 
 @dataclass(frozen=True)
 class GoldenSet:
-    """``images``: G arrays (H, W, 3) uint8 RGB; ``names``: where each came from; ``labels``: true class
-    names ("" where unknown); ``digests``: :func:`~rmatk_runtime.preprocess.tensor_digest` of each
-    preprocessed tensor; ``embeddings`` (G, D) float32: PyTorch's, both branches present, unit length."""
+    """``images``: G arrays (H, W, 3) uint8 RGB; ``names``: where each came from; ``labels``: of photos the
+    true class names ("" where unknown), of rendered pictures PyTorch's own answers; ``digests``:
+    :func:`~rmatk_runtime.preprocess.tensor_digest` of each preprocessed tensor; ``embeddings`` (G, D)
+    float32: PyTorch's, both branches present, unit length; ``source``: what kind of pictures they are."""
 
     images: tuple[UInt8, ...]
     names: tuple[str, ...]
     labels: tuple[str, ...]
     digests: tuple[str, ...]
     embeddings: Float32
+    source: GoldenSource
 
     def __post_init__(self) -> None:
         columns = (self.images, self.names, self.labels, self.digests, self.embeddings)
         if not self.images or len({len(column) for column in columns}) != 1:
             raise ValueError("the golden set's arrays are of different lengths")
+
+    def truth(self, known: Sequence[str]) -> tuple[str, ...] | None:
+        """The true labels, where there are any and all are among ``known``; of rendered pictures never."""
+        return self.labels if self.source == "photos" and set(self.labels) <= set(known) else None
+
+    def answers(self, classes: ClassMatrix, decision: Decision) -> Answers:
+        """What PyTorch answers on these pictures, given the labels of the moment."""
+        logits = self.embeddings.astype(np.float64) @ classes.embeddings.astype(np.float64).T
+        logits *= decision.logit_scale / decision.temperature
+        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+        chances = np.sort(chances / chances.sum(axis=1, keepdims=True), axis=1)
+        margins = chances[:, -1] - chances[:, -2] if len(classes.names) > 1 else chances[:, -1]
+        return Answers(
+            classes=tuple(classes.names[best] for best in sorted(set(logits.argmax(axis=1).tolist()))),
+            smallest_margin=float(margins.min()),
+        )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Which ``classes`` PyTorch answers with at least once, and by how much probability its least sure answer
+    leads: what a golden set can see go wrong."""
+
+    classes: tuple[str, ...]
+    smallest_margin: float
 
 
 def encode_golden(golden: GoldenSet) -> bytes:
@@ -52,8 +83,8 @@ def encode_golden(golden: GoldenSet) -> bytes:
     return buffer.getvalue()
 
 
-def load_golden(path: Path) -> GoldenSet:
-    """Read a golden set.
+def load_golden(path: Path, source: GoldenSource) -> GoldenSet:
+    """Read a golden set; its manifest says of which ``source`` it is.
 
     Raises:
         BundleError: unreadable or inconsistent.
@@ -69,6 +100,7 @@ def load_golden(path: Path) -> GoldenSet:
                 labels=tuple(str(label) for label in arrays["labels"]),
                 digests=tuple(str(digest) for digest in arrays["digests"]),
                 embeddings=np.asarray(arrays["embeddings"], dtype=np.float32),
+                source=source,
             )
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"{path}: the golden set cannot be used: {error}", "export again") from error

@@ -21,6 +21,7 @@ VERSION: Literal[1] = 1
 
 Precision = Literal["fp32", "fp16", "int8"]
 Input = Literal["images", "pixels"]
+GoldenSource = Literal["photos", "rendered"]
 
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -95,11 +96,14 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The golden set: what parity runs on where PyTorch is not installed. ``source``: whose pictures."""
+    """The golden set: what parity runs on where PyTorch is not installed.
+
+    ``source``: ``photos``, the user's own, or ``rendered``, pictures drawn by rmatk that have no true label.
+    """
 
     file: str
     images: int
-    source: Literal["photos", "rendered"]
+    source: GoldenSource
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

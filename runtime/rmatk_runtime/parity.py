@@ -236,7 +236,8 @@ def golden_of(bundle: Bundle) -> GoldenSet:
     if golden is None:
         raise BundleError(
             f"{bundle.path} was exported without a golden set",
-            "export with one, or check against the run: rmatk parity BUNDLE DATA --against RUN",
+            "export with one (--golden rendered holds none of your photos), or check against the run: "
+            "rmatk parity BUNDLE DATA --against RUN",
         )
     return golden
 
@@ -271,7 +272,7 @@ def check_golden(
         classes=classes,
         decision=manifest.decision,
         names=golden.names,
-        truth=golden.labels if set(golden.labels) <= set(classes.names) else None,
+        truth=golden.truth(classes.names),
     )
     return [
         _preprocessing(wrong, len(golden.images)),

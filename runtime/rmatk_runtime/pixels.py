@@ -38,5 +38,5 @@ def check_pixels(
         decision=manifest.decision,
         tolerance=manifest.tolerances[precision],
         names=golden.names,
-        truth=golden.labels if set(golden.labels) <= set(classes.names) else None,
+        truth=golden.truth(classes.names),
     )

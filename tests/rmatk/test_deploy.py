@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from rmatk.deploy import embed, export_source
+from rmatk.deploy import export_source
+from rmatk.golden import embed
 from rmatk.run import restore
 from rmatk_runtime.errors import DataError
 from rmatk_runtime.preprocess import preprocess, tensor_digest

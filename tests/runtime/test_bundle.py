@@ -96,7 +96,11 @@ def test_wrong_manifests_say_where(copy: Path, change, expected: str):
 def test_any_bytes_are_refused_by_name(tmp_path: Path, data: bytes):
     file = tmp_path / "file.npz"
     file.write_bytes(data)
-    for read in (load_classes, load_golden, lambda path: decode_manifest(path.read_bytes(), str(path))):
+    for read in (
+        load_classes,
+        lambda path: load_golden(path, "photos"),
+        lambda path: decode_manifest(path.read_bytes(), str(path)),
+    ):
         with pytest.raises(BundleError, match="file.npz"):
             read(file)
 
@@ -133,9 +137,11 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path):
 def test_golden_round_trip(tmp_path: Path):
     rng = np.random.default_rng(0)
     images = tuple(rng.integers(0, 256, (h, 7, 3), dtype=np.uint8) for h in (5, 6))
-    golden = GoldenSet(images, ("a.jpg", "b.jpg"), ("x", ""), ("d", "e"), np.eye(2, 4, dtype=np.float32))
+    golden = GoldenSet(
+        images, ("a.jpg", "b.jpg"), ("x", ""), ("d", "e"), np.eye(2, 4, dtype=np.float32), "rendered"
+    )
     (tmp_path / "golden.npz").write_bytes(encode_golden(golden))
-    loaded = load_golden(tmp_path / "golden.npz")
+    loaded = load_golden(tmp_path / "golden.npz", "rendered")
     assert loaded.names == golden.names and loaded.labels == golden.labels
     for ours, theirs in zip(loaded.images, images, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -51,7 +51,7 @@ def export(
     record: dict[str, Any] = {"bundle": str(bundle)}
     if out is not None:
         report = run.export_run(source, out, data=data, golden=count, precisions=precisions, pixels=pixels)
-        record |= run.record(report)
+        record |= run.record(out, report)
         if not as_json:
             run.show(out, report)
     if tensorrt is not None:

@@ -27,7 +27,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The bundle folder to write.")]
 Data = Annotated[Path | None, typer.Option(help="Where the training photos lie now, if they were moved.")]
 Golden = Annotated[
-    str, typer.Option(metavar="N|none", help="Training photos in the bundle for checks on the device.")
+    str,
+    typer.Option(
+        metavar="N|none|rendered",
+        help="How many of your training photos travel in the bundle, for checks on the device; or none; or "
+        "rendered pictures instead.",
+    ),
 ]
 Pixels = Annotated[
     bool,
@@ -119,12 +124,14 @@ def parse_precisions(names: list[str] | None) -> tuple[Precision, ...]:
     return tuple(_one_of("--precision", name, get_args(Precision)) for name in dict.fromkeys(names or []))
 
 
-def parse_golden(text: str) -> int | None:
-    """The size of the golden set; None for none."""
+def parse_golden(text: str) -> int | Literal["rendered"] | None:
+    """How many photos are in the golden set, or ``rendered``; None for none."""
     if text == "none":
         return None
+    if text == "rendered":
+        return "rendered"
     if not (text.isdecimal() and int(text) > 0):
-        raise typer.BadParameter(f"--golden takes a number above 0, or none, not {text!r}")
+        raise typer.BadParameter(f"--golden takes a number above 0, none or rendered, not {text!r}")
     return int(text)
 
 

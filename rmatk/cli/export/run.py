@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import typer
@@ -12,7 +12,7 @@ from rmatk.cli.console import print_next, print_table
 
 if TYPE_CHECKING:
     from rmatk_export.bundle import ExportReport
-    from rmatk_runtime.manifest import Precision
+    from rmatk_runtime.manifest import Golden, Precision
 
 
 def export_run(
@@ -20,13 +20,14 @@ def export_run(
     out: Path,
     *,
     data: Path | None,
-    golden: int | None,
+    golden: int | Literal["rendered"] | None,
     precisions: tuple[Precision, ...],
     pixels: bool,
 ) -> ExportReport:
-    """Fold, write, check parity, publish; ``golden`` None ships no golden set."""
+    """Fold, write, check parity, publish; ``golden`` None checks on photos and ships none."""
     from rmatk.backbone import load_backbone
     from rmatk.deploy import export_source
+    from rmatk.golden import GOLDEN_IMAGES
     from rmatk.run import load_run
     from rmatk_export.bundle import write_bundle
 
@@ -36,7 +37,7 @@ def export_run(
         loaded,
         load_backbone(config.model, config.pretrained),
         data=data,
-        golden=golden,
+        golden=golden or GOLDEN_IMAGES,
         ship=golden is not None,
         precisions=precisions or ("fp32",),
         pixels=pixels,
@@ -44,14 +45,17 @@ def export_run(
     return write_bundle(source, out)
 
 
-def record(report: ExportReport) -> dict[str, Any]:
+def record(out: Path, report: ExportReport) -> dict[str, Any]:
     """What ``--json`` prints of a bundle."""
-    return msgspec.structs.asdict(report)
+    from rmatk_runtime.bundle import read_manifest
+
+    return {**msgspec.structs.asdict(report), "golden": read_manifest(out).golden}
 
 
 def show(out: Path, report: ExportReport) -> None:
-    """Parity, files, and where the trained tensors went."""
+    """Parity, files, where the trained tensors went, and whose pictures travel."""
     from rmatk.cli.parity import print_stages
+    from rmatk_runtime.bundle import read_manifest
 
     print_stages(f"parity of {out} with PyTorch", report.stages)
     rows = [(name, f"{size / 1e6:.2f}") for name, size in report.sizes.items()]
@@ -70,11 +74,25 @@ def show(out: Path, report: ExportReport) -> None:
         f"{kept} adapter tensors are in the graphs; the reconstruction branch is in none of them: "
         f"{proof.parameters_dropped:,} parameters ({proof.bytes_saved / 1e6:.2f} MB) dropped"
     )
+    typer.echo(_golden(read_manifest(out).golden, report.sizes))
+
+
+def _golden(golden: Golden | None, sizes: dict[str, int]) -> str:
+    """Whose pictures are in the bundle, so that nobody hands on photos without knowing."""
+    if golden is None:
+        return "no pictures travel in the bundle, so the device cannot check itself: see --golden rendered"
+    size = f"{golden.images} {{}} ({golden.file}, {sizes[golden.file] / 1e6:.2f} MB)"
+    if golden.source == "rendered":
+        return f"{size.format('rendered pictures')} travel in the bundle, and none of your photos"
+    return (
+        f"{size.format('of your own training photos')} travel in the bundle, readable by whoever has it; "
+        "to leave them out: --golden rendered, or --golden none"
+    )
 
 
 def print_next_steps(out: Path) -> None:
-    """What to do with a bundle."""
-    print_next(
-        f"rmatk infer {out} --camera 0",
-        f"rmatk parity {out}    # on the device, once it is copied there",
-    )
+    """What to do with a bundle; one without golden set cannot check itself."""
+    from rmatk_runtime.bundle import read_manifest
+
+    check = f"rmatk parity {out}    # on the device, once it is copied there"
+    print_next(f"rmatk infer {out} --camera 0", *([check] if read_manifest(out).golden else []))
