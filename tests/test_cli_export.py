@@ -23,7 +23,15 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ([], "is a bundle already; --trt builds engines from it"),
+        (
+            [],
+            "is a bundle already; --trt builds engines from it, --triton and --deepstream write what servers",
+        ),
+        (["--triton", "t", "--pixels"], "--pixels can be given for a run or with --trt only"),
+        (["--triton", "t", "--refit"], "--refit can be given with --trt only"),
+        (["--triton", "t", "--triton-backend", "onnx"], "--triton-backend takes onnxruntime, tensorrt, not"),
+        (["--deepstream", "d", "--name", "birds"], "--name can be given with --triton only"),
+        (["--deepstream", "d", "-o", "other"], "--out can be given for a run only"),
         (["--trt", "-o", "other", "--data", "photos"], "--out, --data can be given for a run only"),
         (["--trt", "--golden", "none"], "--golden can be given for a run only"),
         (["--trt", "--batch", "8:4:1"], "--batch: a batch profile is MIN:OPT:MAX"),
@@ -47,7 +55,9 @@ def test_what_makes_no_sense_for_a_bundle_is_wrong_usage(
     [
         ([], "say where with -o BUNDLE"),
         (["--trt"], "say where with -o BUNDLE"),
-        (["-o", "new", "--refit", "--batch", "4"], "--refit, --batch can be given with --trt only"),
+        (["-o", "new", "--refit"], "--refit can be given with --trt only"),
+        (["-o", "new", "--batch", "4"], "--batch can be given with --trt, --triton or --deepstream only"),
+        (["--triton", "t"], "say where with -o BUNDLE"),
     ],
 )
 def test_what_makes_no_sense_for_a_run_is_wrong_usage(rmatk: CommandLine, tmp_path, args: list[str], words):
@@ -71,6 +81,49 @@ def test_a_flavour_that_is_not_installed(rmatk: CommandLine, bundle: Path, monke
         monkeypatch.setitem(sys.modules, name, None)
     code, _, error = rmatk("export", bundle, "--trt")
     assert (code == 1 and "rmatk doctor" in error) or "pip install 'rmatk[trt]'" in error
+
+
+def test_a_bundle_for_both_servers(rmatk: CommandLine, bundle: Path, tmp_path: Path):
+    repository, folder = tmp_path / "repository", tmp_path / "folder"
+    options = ("--triton", repository, "--deepstream", folder, "--name", "birds", "--batch", "1:2:4")
+    code, out, error = rmatk("export", bundle, *options)
+    words = " ".join(out.split())
+    assert code == 0 and not error
+    assert "triton: parity with the bundle's own answers" in words and "deepstream: parity" in words
+    assert "birds_image_encoder/1/model.onnx" in words
+    assert f"next: tritonserver --model-repository={repository}" in words
+    assert f"nvinfer config-file-path={folder}/config_infer.txt" in words
+    assert "max_batch_size: 4" in (repository / "birds" / "config.pbtxt").read_text()
+    assert "batch-size=2" in (folder / "config_infer.txt").read_text()
+    code, out, _ = rmatk("export", bundle, "--triton", tmp_path / "again", "--json")
+    record = json.loads(out)
+    assert code == 0 and record["triton"]["folder"] == str(tmp_path / "again")
+    assert (tmp_path / "again" / "bundle" / "config.pbtxt").is_file()  # named after the bundle's folder
+
+
+def test_servers_files_without_onnx(rmatk: CommandLine, bundle: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    code, _, error = rmatk("export", bundle, "--triton", tmp_path / "r")
+    assert code == 1 and "onnx" in error and "pip install 'rmatk[export]'" in error
+    assert not (tmp_path / "r").exists()
+
+
+def test_what_a_server_cannot_take_is_a_named_error(rmatk: CommandLine, bundle: Path, tmp_path: Path):
+    code, _, error = rmatk("export", bundle, "--triton", tmp_path / "r", "--batch", "2")
+    assert code == 1 and "Triton's batches begin at 1" in error and "--batch 1:2:2" in error
+    (tmp_path / "photo.jpg").write_text("precious")
+    code, _, error = rmatk("export", bundle, "--deepstream", tmp_path)
+    assert code == 1 and "holds other files" in " ".join(error.split())
+
+
+def test_labels_changed_reach_the_server_when_written_again(rmatk: CommandLine, bundle: Path, tmp_path: Path):
+    def labels() -> list[str]:
+        assert rmatk("export", bundle, "--triton", tmp_path / "r", "--name", "birds")[0] == 0
+        return (tmp_path / "r" / "birds" / "labels.txt").read_text().splitlines()
+
+    before = labels()
+    assert rmatk("labels", bundle, "remove", before[0])[0] == 0
+    assert labels() == before[1:]
 
 
 @pytest.mark.tensorrt

@@ -30,6 +30,7 @@ import numpy as np
 import onnx
 
 from rmatk_export.reference import Step, double, steps_of
+from rmatk_export.storage import load_graph, save_graph
 from rmatk_export.weights import Array
 from rmatk_runtime.backends.onnx_runtime import CPU, OnnxRuntimeBackend, create_session, fetch
 from rmatk_runtime.bundle import Bundle
@@ -145,7 +146,7 @@ def _full_graph(bundle: Bundle) -> onnx.ModelProto:
             f"{bundle.path} holds no fp32 graph to hold the others against",
             "take the run's: rmatk parity BUNDLE DATA --against RUN --bisect",
         )
-    return onnx.load(str(bundle.file(bundle.graph("fp32").file)))
+    return load_graph(bundle.file(bundle.graph("fp32").file))
 
 
 def bisect(
@@ -173,7 +174,7 @@ def bisect(
         BundleError: the candidate lacks a value that the reference has.
         BackendError: ONNX Runtime does not run the candidate.
     """
-    model = onnx.load(str(candidate))
+    model = load_graph(candidate)
     steps = steps_of(reference)
     whole = create_session(candidate, provider)
     fused: list[float] = []
@@ -219,7 +220,7 @@ def _runs(
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in own)
     with tempfile.TemporaryDirectory(prefix="rmatk-bisect-") as folder:
         path = Path(folder) / "graph.onnx"
-        onnx.save(probe, str(path))
+        save_graph(probe, path)
         session = create_session(path, provider)
     for image in images[:, None]:
         values = fetch(session, image, names)

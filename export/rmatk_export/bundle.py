@@ -16,10 +16,12 @@ import onnx
 from rmatk_export.checks import checked
 from rmatk_export.fold import fold
 from rmatk_export.gate import run_gate
-from rmatk_export.graph import OPSET, image_graph, text_graph, with_pixels
+from rmatk_export.graph import OPSET, image_graph, text_graph
+from rmatk_export.joined import with_pixels
 from rmatk_export.proof import Proof, prove
 from rmatk_export.quantise import Quantisation, quantise_within_budget
 from rmatk_export.source import ExportSource
+from rmatk_export.storage import save_graph
 from rmatk_export.weights import FoldedTower, ImageStem, Tower
 from rmatk_export.writer import float32_products
 from rmatk_runtime.bundle import Bundle
@@ -86,7 +88,7 @@ def write_bundle(source: ExportSource, out: Path) -> ExportReport:
         image = fold(source.image)
         graphs = _make_graphs(source, image)
         for name, model in graphs.files.items():
-            write_atomic(folder / name, model.SerializeToString(deterministic=True))
+            save_graph(model, folder / name)
         write_atomic(folder / TOKENIZER_FILE, source.tokenizer.json.encode())
         write_atomic(folder / CLASSES_FILE, encode_classes(source.classes))
         write_atomic(folder / GOLDEN_FILE, encode_golden(source.golden))

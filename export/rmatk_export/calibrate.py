@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from rmatk_export.storage import save_graph
 from rmatk_export.weights import Array
 from rmatk_runtime.backends.onnx_runtime import create_session, fetch
 from rmatk_runtime.preprocess import Float32
@@ -114,7 +115,7 @@ def _values(model: onnx.ModelProto, names: list[str], images: Float32) -> Iterat
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     with tempfile.TemporaryDirectory(prefix="rmatk-int8-") as folder:
         path = Path(folder) / "graph.onnx"
-        onnx.save(probe, str(path))
+        save_graph(probe, path)
         session = create_session(path)
     for start in range(0, len(images), _BATCH):
         yield dict(zip(names, fetch(session, images[start : start + _BATCH], names), strict=True))

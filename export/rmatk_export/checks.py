@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from rmatk_export.graph import IR_VERSION, OPSET
+from rmatk_export.storage import weights_as_inputs
 from rmatk_export.weights import AttentionPool, FoldedBlock, FoldedTower, ImageStem, Norm, TextStem, walk
 from rmatk_runtime.errors import ExportError
 
@@ -21,7 +22,7 @@ def checked(model: onnx.ModelProto, tower: FoldedTower[ImageStem] | FoldedTower[
         ExportError: naming the rule that does not hold and where.
     """
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(weights_as_inputs(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the graph {model.graph.name} is not valid ONNX: {error}") from error
     _check_versions(model)
@@ -52,7 +53,7 @@ def _check_types(model: onnx.ModelProto) -> None:
 
 def _check_precise_parts(model: onnx.ModelProto) -> None:
     """LayerNorm, softmax, the final norm and both ends are float32 in every precision (TensorRT #2781)."""
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    inferred = onnx.shape_inference.infer_shapes(weights_as_inputs(model), strict_mode=True)
     kinds = {
         value.name: value.type.tensor_type.elem_type
         for value in (*inferred.graph.value_info, *model.graph.input, *model.graph.output)

@@ -27,7 +27,6 @@ from rmatk_export.weights import (
 )
 from rmatk_export.writer import Writer
 from rmatk_runtime import __version__
-from rmatk_runtime.preprocess import PreprocessSpec
 
 OPSET = 18  # TensorRT 10.3's parser reads up to 20; 17 brought LayerNormalization
 IR_VERSION = 8  # what opset 18 came with: read by every ONNX Runtime since 1.14
@@ -61,26 +60,6 @@ def image_graph(tower: FoldedTower[ImageStem], *, half: bool = False) -> onnx.Mo
     height, width = tower.stem.image_size
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, height, width])
     return _model(w, "rmatk_image_encoder", images, _embedding_width(tower.head))
-
-
-def with_pixels(model: onnx.ModelProto, spec: PreprocessSpec) -> onnx.ModelProto:
-    """An image graph that takes ``pixels`` (N, H, W, 3) uint8 RGB: the spec's normalisation in front of it.
-
-    The operations are those of ``rmatk_runtime.preprocess.normalise``, in its order.
-    """
-    w = Writer()
-    x = w.op("Cast", "pixels.float", "pixels", to=TensorProto.FLOAT)
-    for kind, name, value in (("Div", "scale", 255.0), ("Sub", "mean", spec.mean), ("Div", "std", spec.std)):
-        x = w.op(kind, f"pixels.{name}d", x, w.weight(f"pixels.{name}", np.array(value, dtype=np.float32)))
-    w.op("Transpose", "images", x, perm=[0, 3, 1, 2])
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", spec.height, spec.width, 3])
-    result.graph.input[0].CopyFrom(pixels)
-    del result.graph.node[:]
-    result.graph.node.extend([*w.nodes, *model.graph.node])
-    result.graph.initializer.extend(w.weights.values())
-    return result
 
 
 def text_graph(tower: FoldedTower[TextStem]) -> onnx.ModelProto:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import onnx
 
 from rmatk_export.calibrate import Int8Product, calibrate, products
+from rmatk_export.storage import save_graph
 from rmatk_export.writer import Writer
 from rmatk_runtime.backends.onnx_runtime import create_session, run_session
 from rmatk_runtime.errors import ExportError
@@ -153,7 +154,7 @@ def _embed(model: onnx.ModelProto, images: Float32) -> Float32:
     """(N, 3, H, W) -> (N, D) on the CPU."""
     with tempfile.TemporaryDirectory(prefix="rmatk-int8-") as folder:
         path = Path(folder) / "graph.onnx"
-        onnx.save(model, str(path))
+        save_graph(model, path)
         session = create_session(path)
     starts = range(0, len(images), _BATCH)
     return np.concatenate([run_session(session, images[start : start + _BATCH]) for start in starts])

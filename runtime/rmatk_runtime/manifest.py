@@ -6,6 +6,7 @@ they stand at (``$.graphs[0].file``), so that a bundle of another version never 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -143,6 +144,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tolerances: dict[Precision, Tolerance]
     provenance: Provenance
     files: dict[str, FileEntry]
+
+    def graph_digest(self, file: str) -> str:
+        """Hex SHA-256 of a graph: of its file, or of file and weights together where these lie apart."""
+        parts = [self.files[name].sha256 for name in (file, data_file(file)) if name in self.files]
+        return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def data_file(graph: str) -> str:
+    """Where the weights of a graph file lie that is too large for one piece: ``FILE.data`` beside it."""
+    return f"{graph}.data"
 
 
 def fill_in(templates: Sequence[str], name: str) -> tuple[str, ...]:

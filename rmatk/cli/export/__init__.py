@@ -1,4 +1,4 @@
-"""``rmatk export``: a run -> a bundle, whole and proven, or nothing; a bundle -> TensorRT engines."""
+"""``rmatk export``: a run -> a bundle, whole and proven, or nothing; a bundle -> engines, server files."""
 
 from __future__ import annotations
 
@@ -28,14 +28,18 @@ def export(
     hardware_compat: opt.HardwareCompat = "none",
     version_compat: opt.VersionCompat = False,
     compute_capability: opt.ComputeCapability = None,
+    triton: opt.TritonFolder = None,
+    triton_backend: opt.TritonBackend = "onnxruntime",
+    name: opt.Name = None,
+    deepstream: opt.DeepStream = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Fold a run's adapters into ONNX graphs, check parity, write a bundle; --trt builds its engines."""
+    """Fold a run's adapters into ONNX graphs, check parity, write a bundle; from it engines, server files."""
     from rmatk.cli.console import print_json
-    from rmatk.cli.export import engines, run
+    from rmatk.cli.export import engines, run, servers
     from rmatk_runtime.engines.options import BuildOptions
 
-    opt.check_together(context, source, trt=trt)
+    opt.check_together(context, source)
     precisions, count = opt.parse_precisions(precision), opt.parse_golden(golden)
     build = BuildOptions(
         batch=opt.parse_batch(batch),
@@ -48,6 +52,8 @@ def export(
     )
     tensorrt = engines.load(opt.parse_flavour(flavour), build) if trt else None
     bundle, built = out or source, None
+    wanted = servers.Wanted(triton, opt.parse_triton_backend(triton_backend), name, deepstream, build.batch)
+    wanted.check_tools()
     record: dict[str, Any] = {"bundle": str(bundle)}
     if out is not None:
         report = run.export_run(source, out, data=data, golden=count, precisions=precisions, pixels=pixels)
@@ -59,9 +65,14 @@ def export(
         record |= engines.record(built)
         if not as_json:
             engines.show(built)
+    if wanted and (built is None or built.failure is None):
+        served = servers.write(bundle, precisions[0] if precisions else None, wanted)
+        record |= servers.record(served)
+        if not as_json:
+            servers.show(served)
     if as_json:
         print_json(record)
-    elif built is None:
+    elif built is None and not wanted:
         run.print_next_steps(bundle)
     if built is not None and built.failure is not None:
         raise built.failure

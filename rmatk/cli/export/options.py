@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from rmatk_runtime.manifest import Precision
 
 Source = Annotated[
-    Path, typer.Argument(help="A run, written by rmatk train; or with --trt a bundle.", show_default=False)
+    Path,
+    typer.Argument(
+        help="A run, written by rmatk train; or a bundle, with --trt, --triton or --deepstream.",
+        show_default=False,
+    ),
 ]
 Precisions = Annotated[
     list[str] | None,
     typer.Option(
         help="fp32, fp16, int8; repeatable. Of a run: the graphs, the first being the default on a device. "
-        "Of a bundle: which of its graphs become engines; its first if unset."
+        "Of a bundle: which of its graphs become engines; its first if unset. A server gets the first."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -47,7 +51,12 @@ FlavourName = Annotated[
     str, typer.Option(metavar="NAME", help="auto, tensorrt, or tensorrt_rtx for desktop GPUs.")
 ]
 Batch = Annotated[
-    str, typer.Option(metavar="MIN:OPT:MAX", help="Batch sizes an engine takes, and the one it is best at.")
+    str,
+    typer.Option(
+        metavar="MIN:OPT:MAX",
+        help="Batch sizes an engine takes, and the one it is best at. Triton: the largest and the preferred; "
+        "DeepStream: OPT.",
+    ),
 ]
 Workspace = Annotated[
     int | None, typer.Option(min=1, metavar="MIB", help="Memory per layer; half of what is free if unset.")
@@ -72,10 +81,28 @@ ComputeCapability = Annotated[
     ),
 ]
 
+# For servers
+TritonFolder = Annotated[
+    Path | None, typer.Option("--triton", metavar="DIR", help="Write a model repository for Triton.")
+]
+TritonBackend = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="onnxruntime, or tensorrt: the bundle's engine on pixels, for this GPU."
+    ),
+]
+DeepStream = Annotated[
+    Path | None,
+    typer.Option("--deepstream", metavar="DIR", help="Write a classifier for DeepStream's nvinfer."),
+]
+Name = Annotated[
+    str | None, typer.Option(help="The models' name in Triton; the bundle's folder name if unset.")
+]
+
 _RUN_ONLY = ("out", "data", "golden")
+_TRITON_ONLY = ("name", "triton_backend")
 _TRT_ONLY = (
     "flavour",
-    "batch",
     "workspace",
     "timing_cache",
     "refit",
@@ -86,7 +113,7 @@ _TRT_ONLY = (
 _Known = TypeVar("_Known", bound=str)
 
 
-def check_together(context: typer.Context, source: Path, *, trt: bool) -> None:
+def check_together(context: typer.Context, source: Path) -> None:
     """Refuse options that make no sense with the others.
 
     Raises:
@@ -95,17 +122,29 @@ def check_together(context: typer.Context, source: Path, *, trt: bool) -> None:
     from rmatk_runtime.manifest import MANIFEST
 
     given = [name for name in context.params if _was_given(context, name)]
-    bundle = (source / MANIFEST).is_file()
+    bundle, trt, triton = (source / MANIFEST).is_file(), "trt" in given, "triton" in given
+    serving = triton or "deepstream" in given
     if not source.exists():
         raise typer.BadParameter(f"there is no run or bundle {source}")
-    if bundle and not trt:
-        raise typer.BadParameter(f"{source} is a bundle already; --trt builds engines from it")
+    if bundle and not (trt or serving):
+        raise typer.BadParameter(
+            f"{source} is a bundle already; --trt builds engines from it, --triton and --deepstream write "
+            "what servers read"
+        )
     if not bundle and "out" not in given:
         raise typer.BadParameter("a run becomes a bundle: say where with -o BUNDLE")
     if bundle and (wrong := [name for name in given if name in _RUN_ONLY]):
         raise typer.BadParameter(f"{source} is a bundle; {_flags(wrong)} can be given for a run only")
     if not trt and (wrong := [name for name in given if name in _TRT_ONLY]):
         raise typer.BadParameter(f"{_flags(wrong)} can be given with --trt only")
+    if "batch" in given and not (trt or serving):
+        raise typer.BadParameter("--batch can be given with --trt, --triton or --deepstream only")
+    if "pixels" in given and bundle and not trt:
+        raise typer.BadParameter(
+            "--pixels can be given for a run or with --trt only; servers get pixels anyway"
+        )
+    if not triton and (wrong := [name for name in given if name in _TRITON_ONLY]):
+        raise typer.BadParameter(f"{_flags(wrong)} can be given with --triton only")
 
 
 def _was_given(context: typer.Context, name: str) -> bool:
@@ -150,6 +189,11 @@ def parse_flavour(name: str) -> Flavour | Literal["auto"]:
     from rmatk_runtime.engines.key import Flavour
 
     return _one_of("--flavour", name, ("auto", *get_args(Flavour)))
+
+
+def parse_triton_backend(name: str) -> Literal["onnxruntime", "tensorrt"]:
+    """What is to run the encoder in Triton."""
+    return _one_of("--triton-backend", name, ("onnxruntime", "tensorrt"))
 
 
 def parse_hardware(level: str) -> HardwareLevel:

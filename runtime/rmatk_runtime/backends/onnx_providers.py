@@ -75,7 +75,7 @@ def _key(bundle: Bundle, graph: Graph, version: str) -> str:
         "tensorrt": here.tensorrt.get("tensorrt"),
         "gpu": here.gpu,
         "compute_capability": here.compute_capability,
-        "onnx_sha256": bundle.manifest.files[graph.file].sha256,
+        "onnx_sha256": bundle.manifest.graph_digest(graph.file),
         "batches": BATCHES,
     }
     digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:8]

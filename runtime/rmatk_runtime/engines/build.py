@@ -136,7 +136,7 @@ def engine_key(
         precision=graph.precision,
         input=graph.input,
         batch=options.batch,
-        onnx_sha256=bundle.manifest.files[graph.file].sha256,
+        onnx_sha256=bundle.manifest.graph_digest(graph.file),
         hardware_compatibility="ampere_plus" if rtx and not targets else options.hardware_compat,
         version_compatible=options.version_compat,
         refittable=options.refit,

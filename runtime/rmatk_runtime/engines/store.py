@@ -20,6 +20,7 @@ from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here, differences
 from rmatk_runtime.engines.machine import this_machine
 from rmatk_runtime.errors import BackendError
 from rmatk_runtime.files import sha256_file, write_atomic
+from rmatk_runtime.manifest import Input
 from rmatk_runtime.parity import StageResult
 
 FOLDER = "engines"
@@ -91,9 +92,10 @@ class Found:
 _REBUILD = "build it again on this machine: rmatk export BUNDLE --trt"
 
 
-def rebuild_command(bundle: Bundle, precision: str) -> str:
+def rebuild_command(bundle: Bundle, precision: str, kind: Input = "images") -> str:
     """The command that builds an engine of ``precision`` for this machine."""
-    return f"rmatk export {bundle.path} --trt --precision {precision}"
+    pixels = " --pixels" if kind == "pixels" else ""
+    return f"rmatk export {bundle.path} --trt --precision {precision}{pixels}"
 
 
 def write_engine(
@@ -146,15 +148,21 @@ def survey(bundle: Bundle, here: Here | None = None) -> list[Found]:
 
 
 def find_engine(
-    bundle: Bundle, here: Here | None = None, *, precision: str | None = None, batch: int = 1
+    bundle: Bundle,
+    here: Here | None = None,
+    *,
+    precision: str | None = None,
+    batch: int = 1,
+    kind: Input = "images",
 ) -> Engine:
     """The engine of a bundle that may be used here: of those that fit, the one built for the nearest batch.
 
     Args:
         bundle: a verified bundle.
         here: the machine, None for this one.
-        precision: of the graph that takes images; None for the bundle's first.
+        precision: of the graph; None for the bundle's first.
         batch: the size wanted most; other sizes run too, filled up or split.
+        kind: what the engine is to take.
 
     Raises:
         BackendError: there is none; names every engine of that precision with the reasons against it.
@@ -163,7 +171,7 @@ def find_engine(
     usable: list[Engine] = []
     refused = []
     for found in survey(bundle, here):
-        if found.engine is not None and found.engine.key.input != "images":
+        if found.engine is not None and found.engine.key.input != kind:
             continue
         if found.engine is not None and found.usable:
             usable.append(found.engine)
@@ -172,8 +180,9 @@ def find_engine(
     fitting = [engine for engine in usable if engine.key.precision == wanted]
     if fitting:
         return min(fitting, key=lambda engine: _distance(engine.key.batch, batch))
-    message = f"{bundle.path} holds no {wanted} engine that runs here"
-    cure = rebuild_command(bundle, wanted)
+    on = "" if kind == "images" else f" on {kind}"
+    message = f"{bundle.path} holds no {wanted} engine{on} that runs here"
+    cure = rebuild_command(bundle, wanted, kind)
     if usable:
         cure += f"; or use the one that does: --precision {usable[0].key.precision}"
     raise BackendError("\n".join([message, *refused]), cure)
@@ -209,7 +218,7 @@ def _plan_reasons(path: Path, sidecar: Sidecar) -> list[str]:
 def _graph_reasons(bundle: Bundle, key: EngineKey) -> list[str]:
     for graph in bundle.manifest.graphs:
         if (graph.precision, graph.input) == (key.precision, key.input):
-            now = bundle.manifest.files[graph.file].sha256
+            now = bundle.manifest.graph_digest(graph.file)
             if now == key.onnx_sha256:
                 return []
             return [f"built from another {graph.file} (SHA-256 {key.onnx_sha256[:12]}, now {now[:12]})"]

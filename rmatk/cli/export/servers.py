@@ -1,0 +1,87 @@
+"""A bundle -> what Triton and DeepStream read, and what is said about it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from rmatk.cli.console import print_next, print_table
+
+if TYPE_CHECKING:
+    from rmatk_export.serving.record import Served
+    from rmatk_runtime.engines.key import BatchProfile
+    from rmatk_runtime.manifest import Precision
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Where to write what; falsy where nothing was asked for."""
+
+    triton: Path | None
+    backend: Literal["onnxruntime", "tensorrt"]
+    name: str | None
+    deepstream: Path | None
+    batch: BatchProfile
+
+    def __bool__(self) -> bool:
+        return self.triton is not None or self.deepstream is not None
+
+    def check_tools(self) -> None:
+        """Look before the long work for what writing graphs takes.
+
+        Raises:
+            MissingExtraError: onnx is not installed.
+        """
+        from rmatk_runtime.errors import MissingExtraError
+
+        if self and importlib.util.find_spec("onnx") is None:
+            raise MissingExtraError("onnx, which writes the graphs for servers,", "export")
+
+
+def write(path: Path, precision: Precision | None, wanted: Wanted) -> dict[Path, Served]:
+    """Write and check each folder that was asked for -> its record."""
+    from rmatk_export.serving.deepstream import write_deepstream
+    from rmatk_export.serving.triton import TritonOptions, write_triton
+    from rmatk_runtime.bundle import Bundle
+
+    bundle = Bundle.open(path)
+    served: dict[Path, Served] = {}
+    if wanted.triton is not None:
+        name = wanted.name or re.sub(r"[^A-Za-z0-9_.-]+", "_", path.resolve().name).lstrip("_.-") or "rmatk"
+        options = TritonOptions(name, wanted.backend, wanted.batch)
+        served[wanted.triton] = write_triton(bundle, wanted.triton, options, precision=precision)
+    if wanted.deepstream is not None:
+        served[wanted.deepstream] = write_deepstream(
+            bundle, wanted.deepstream, batch=wanted.batch.opt, precision=precision
+        )
+    return served
+
+
+def record(served: dict[Path, Served]) -> dict[str, Any]:
+    """What ``--json`` prints of them."""
+    return {
+        each.server: {"folder": str(path), **msgspec.structs.asdict(each)} for path, each in served.items()
+    }
+
+
+def show(served: dict[Path, Served]) -> None:
+    """Parity and files of each folder, and how its server is started."""
+    from rmatk.cli.parity import print_stages
+
+    for path, each in served.items():
+        print_stages(f"{each.server}: parity with the bundle's own answers", each.stages)
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        rows = [(str(file.relative_to(path)), f"{file.stat().st_size / 1e6:.2f}") for file in files]
+        print_table(str(path), ("file", "MB"), rows)
+    print_next(*(_START[each.server].format(folder=path) for path, each in served.items()))
+
+
+_START = {
+    "triton": "tritonserver --model-repository={folder}    # docs/SERVING.md has the container and a client",
+    "deepstream": "... ! nvinfer config-file-path={folder}/config_infer.txt ! ...    # see docs/SERVING.md",
+}
