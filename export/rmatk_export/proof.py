@@ -7,13 +7,15 @@ reconstruction branch must be found in none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from rmatk_export.content import Rows
 from rmatk_export.weights import Array
 from rmatk_runtime.errors import ExportError
 
@@ -47,22 +49,34 @@ def prove(checkpoint: Mapping[str, Array], graphs: Mapping[str, onnx.ModelProto]
     Raises:
         ExportError: a reconstruction tensor is in a graph, by name or content, or another one is in none.
     """
-    held = {file: _weights(graph) for file, graph in graphs.items()}
     files = dict(zip(("image", "text"), graphs, strict=True))
+    held = {file: _weights(graph) for file, graph in graphs.items()}
+    _assert_absent({name: t for name, t in checkpoint.items() if _dropped(name)}, graphs, held)
     placements = []
-    for name, tensor in checkpoint.items():
-        tower, layer = name.split(".")[0], name.split(".")[-2]
-        factor = np.float32(scale) if layer == "up" else np.float32(1.0)
-        if layer in ("rec1", "rec2"):
-            _assert_absent(name, tensor, held, graphs)
-            where = DROPPED
-        elif _bias_of_sum(name) or _found(tensor * factor, held[files[tower]]):
-            where = files[tower]
-        else:
-            raise ExportError(f"the tensor {name} of the adaptation branch is not in {files[tower]}")
-        placements.append(Placement(tensor=name, shape=tuple(tensor.shape), where=where))
+    for tower, file in files.items():
+        own = {name: tensor for name, tensor in checkpoint.items() if name.split(".")[0] == tower}
+        folded = {name: _folded(name, t, scale) for name, t in own.items() if not _dropped(name)}
+        _assert_present({name: t for name, t in folded.items() if not _bias_of_sum(name)}, file, held[file])
+        placements += [
+            Placement(tensor=name, shape=tuple(t.shape), where=DROPPED if _dropped(name) else file)
+            for name, t in own.items()
+        ]
     gone = sum(checkpoint[p.tensor].size for p in placements if p.where == DROPPED)
     return Proof(placements=tuple(placements), parameters_dropped=gone, bytes_saved=4 * gone)
+
+
+def _dropped(name: str) -> bool:
+    """Whether a tensor belongs to the reconstruction branch."""
+    return name.split(".")[-2] in ("rec1", "rec2")
+
+
+def _folded(name: str, tensor: Array, scale: float) -> Array:
+    """A tensor's numbers after the fold."""
+    return tensor * np.float32(scale) if name.split(".")[-2] == "up" else tensor
+
+
+def _weights(graph: onnx.ModelProto) -> list[npt.NDArray[np.generic]]:
+    return [numpy_helper.to_array(weight) for weight in graph.graph.initializer]
 
 
 def _bias_of_sum(name: str) -> bool:
@@ -71,34 +85,34 @@ def _bias_of_sum(name: str) -> bool:
 
 
 def _assert_absent(
-    name: str, tensor: Array, held: Mapping[str, bytes], graphs: Mapping[str, onnx.ModelProto]
+    tensors: Mapping[str, Array],
+    graphs: Mapping[str, onnx.ModelProto],
+    held: Mapping[str, list[npt.NDArray[np.generic]]],
 ) -> None:
-    for file, content in held.items():
-        named = any(
-            "rec1" in weight.name or "rec2" in weight.name for weight in graphs[file].graph.initializer
-        )
-        if named or _any_row(tensor, content):
+    """No row or column of a tensor is in any graph, nor is one of its layers' names."""
+    owners, rows = _lines(tensors, both=True)
+    for file, weights in held.items():
+        names = [w.name for w in graphs[file].graph.initializer if "rec1" in w.name or "rec2" in w.name]
+        if intruders := names or [owners[i] for i in sorted(rows.found(weights))]:
             raise ExportError(
-                f"the reconstruction tensor {name} is in {file}", "this is a fault of the export: report it"
+                f"the reconstruction tensor {intruders[0]} is in {file}",
+                "this is a fault of the export: report it",
             )
 
 
-def _weights(graph: onnx.ModelProto) -> bytes:
-    """All float32 weights as bytes, each matrix both ways round, so that any row or column is one run."""
-    arrays = (numpy_helper.to_array(weight) for weight in graph.graph.initializer)
-    floats = [array for array in arrays if array.dtype == np.float32]
-    return b"".join(array.tobytes() + array.T.tobytes() for array in floats)
+def _assert_present(tensors: Mapping[str, Array], file: str, weights: list[npt.NDArray[np.generic]]) -> None:
+    """Every row of every tensor is in the graph."""
+    owners, rows = _lines(tensors, both=False)
+    if missing := sorted(set(rows.indices) - rows.found(weights)):
+        raise ExportError(f"the tensor {owners[missing[0]]} of the adaptation branch is not in {file}")
 
 
-def _found(tensor: Array, content: bytes) -> bool:
-    """Whether every row of a tensor is somewhere in the weights."""
-    return all(row in content for row in _rows(tensor))
-
-
-def _any_row(tensor: Array, content: bytes) -> bool:
-    return any(row in content for row in (*_rows(tensor), *_rows(tensor.T)))
-
-
-def _rows(tensor: Array) -> Iterable[bytes]:
-    """Rows that say something: one of zeros is in every file."""
-    return (row.tobytes() for row in np.atleast_2d(tensor.astype(np.float32)) if np.any(row))
+def _lines(tensors: Mapping[str, Array], *, both: bool) -> tuple[list[str], Rows]:
+    """Rows of all tensors, with ``both`` their columns too, and the name that each belongs to."""
+    lines = [
+        (name, line)
+        for name, tensor in tensors.items()
+        for matrix in ((tensor, tensor.T) if both and tensor.ndim == 2 else (tensor,))
+        for line in np.atleast_2d(matrix.astype(np.float32))
+    ]
+    return [name for name, _ in lines], Rows([line for _, line in lines])
