@@ -94,7 +94,7 @@ def write_bundle(source: ExportSource, out: Path) -> ExportReport:
         write_atomic(folder / GOLDEN_FILE, encode_golden(source.golden))
         write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
         stages = tuple(run_gate(Bundle.open(folder), source, image, out))
-        proof = prove(source.checkpoint, graphs.full, _adapter_scale(source.image))
+        proof = prove(source.checkpoint, graphs.full, _adapter_scale(source.image), graphs.files)
         if not source.ship_golden:
             (folder / GOLDEN_FILE).unlink()
         half = graphs.files.get(IMAGE_FILES["fp16"])

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from rmatk_runtime.preprocess import Float32
 
 _PREFIX = 8  # a float32 without these last bits is an index into a table of 16 MB
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the upper bits depend on all of a number
 
 
 class Rows:
@@ -34,6 +35,8 @@ class Rows:
         self._order = np.array(self.indices, dtype=np.int64)[order]
         self._possible = np.zeros(1 << (32 - _PREFIX), dtype=bool)
         self._possible[((self._keys & np.uint64(0xFFFFFFFF)) >> np.uint64(_PREFIX)).astype(np.int64)] = True
+        self._paired = np.zeros_like(self._possible)
+        self._paired[_slots(self._keys)] = True
 
     def _key(self, index: int) -> int:
         place = self._places[index]
@@ -57,6 +60,8 @@ class Rows:
         for along, step in ((True, 1), (False, columns)):
             near = starts[starts + step < bits.size]
             pairs = bits[near].astype(np.uint64) | bits[near + step].astype(np.uint64) << np.uint64(32)
+            passed = self._paired[_slots(pairs)]
+            near, pairs = near[passed], pairs[passed]
             first = np.searchsorted(self._keys, pairs, side="left")
             last = np.searchsorted(self._keys, pairs, side="right")
             for hit in np.flatnonzero(last > first):
@@ -73,3 +78,9 @@ class Rows:
             return False
         there = np.ascontiguousarray(line[start : start + len(row)])
         return len(there) == len(row) and np.array_equal(there.view(np.uint32), row.view(np.uint32))
+
+
+def _slots(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Indices into a table of as many entries as there are prefixes."""
+    slots: npt.NDArray[np.uint64] = (keys * _FACTOR) >> np.uint64(32 + _PREFIX)
+    return slots

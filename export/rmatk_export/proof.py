@@ -2,12 +2,12 @@
 
 A name that is absent proves little, since folding renames. So each tensor is looked for by its numbers in the
 weights that were written: those of the adaptation branch must be found in their graph, those of the
-reconstruction branch must be found in none.
+reconstruction branch must be found in none, whole or in part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from rmatk_export.content import Rows
 from rmatk_export.weights import Array
 from rmatk_runtime.errors import ExportError
+from rmatk_runtime.preprocess import Float32
 
 DROPPED = "dropped"
 
@@ -38,30 +39,38 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     bytes_saved: int
 
 
-def prove(checkpoint: Mapping[str, Array], graphs: Mapping[str, onnx.ModelProto], scale: float) -> Proof:
+def prove(
+    checkpoint: Mapping[str, Array],
+    graphs: Mapping[str, onnx.ModelProto],
+    scale: float,
+    others: Mapping[str, onnx.ModelProto] | None = None,
+) -> Proof:
     """Find every tensor of ``checkpoint`` in ``graphs`` (float32 ones, by file name).
 
     Args:
         checkpoint: adapter tensors by name (``image.blocks.5.down.weight``), as trained.
         graphs: the written graphs; tensors named ``image.`` belong to the first, ``text.`` to the second.
         scale: s, by which the adaptation branch's second layer was multiplied.
+        others: further graphs, of any precision, which must be free of the reconstruction branch too.
 
     Raises:
-        ExportError: a reconstruction tensor is in a graph, by name or content, or another one is in none.
+        ExportError: a reconstruction tensor is in a graph, by name or content, whole or in part, or another
+            one is in none.
     """
     files = dict(zip(("image", "text"), graphs, strict=True))
-    held = {file: _weights(graph) for file, graph in graphs.items()}
-    _assert_absent({name: t for name, t in checkpoint.items() if _dropped(name)}, graphs, held)
+    dropped = {name: tensor for name, tensor in checkpoint.items() if _dropped(name)}
+    for file, graph in {**graphs, **(others or {})}.items():
+        _assert_absent(dropped, file, graph)
     placements = []
     for tower, file in files.items():
         own = {name: tensor for name, tensor in checkpoint.items() if name.split(".")[0] == tower}
         folded = {name: _folded(name, t, scale) for name, t in own.items() if not _dropped(name)}
-        _assert_present({name: t for name, t in folded.items() if not _bias_of_sum(name)}, file, held[file])
+        _assert_present({name: t for name, t in folded.items() if not _bias_of_sum(name)}, file, graphs[file])
         placements += [
             Placement(tensor=name, shape=tuple(t.shape), where=DROPPED if _dropped(name) else file)
             for name, t in own.items()
         ]
-    gone = sum(checkpoint[p.tensor].size for p in placements if p.where == DROPPED)
+    gone = sum(tensor.size for tensor in dropped.values())
     return Proof(placements=tuple(placements), parameters_dropped=gone, bytes_saved=4 * gone)
 
 
@@ -75,44 +84,47 @@ def _folded(name: str, tensor: Array, scale: float) -> Array:
     return tensor * np.float32(scale) if name.split(".")[-2] == "up" else tensor
 
 
-def _weights(graph: onnx.ModelProto) -> list[npt.NDArray[np.generic]]:
-    return [numpy_helper.to_array(weight) for weight in graph.graph.initializer]
-
-
 def _bias_of_sum(name: str) -> bool:
     """``up.bias`` is added to the block's own bias, where its numbers cannot be told apart any more."""
     return name.endswith(".up.bias")
 
 
-def _assert_absent(
-    tensors: Mapping[str, Array],
-    graphs: Mapping[str, onnx.ModelProto],
-    held: Mapping[str, list[npt.NDArray[np.generic]]],
-) -> None:
-    """No row or column of a tensor is in any graph, nor is one of its layers' names."""
-    owners, rows = _lines(tensors, both=True)
-    for file, weights in held.items():
-        names = [w.name for w in graphs[file].graph.initializer if "rec1" in w.name or "rec2" in w.name]
-        if intruders := names or [owners[i] for i in sorted(rows.found(weights))]:
-            raise ExportError(
-                f"the reconstruction tensor {intruders[0]} is in {file}",
-                "this is a fault of the export: report it",
-            )
+def _assert_absent(tensors: Mapping[str, Array], file: str, graph: onnx.ModelProto) -> None:
+    """No piece of a tensor is in the graph, as trained or rounded to float16, nor a layer's name."""
+    hint = "this is a fault of the export: report it"
+    for weight in graph.graph.initializer:
+        if "rec1" in weight.name or "rec2" in weight.name:
+            raise ExportError(f"a reconstruction tensor is in {file}, by its name: {weight.name}", hint)
+    for kind in (np.float32, np.float16):
+        if weights := _weights(graph, kind):
+            pieces = [(name, piece) for name, t in tensors.items() for piece in _pieces(t.astype(kind))]
+            if found := Rows([piece for _, piece in pieces]).found(weights):
+                raise ExportError(f"the reconstruction tensor {pieces[min(found)][0]} is in {file}", hint)
 
 
-def _assert_present(tensors: Mapping[str, Array], file: str, weights: list[npt.NDArray[np.generic]]) -> None:
+def _assert_present(tensors: Mapping[str, Array], file: str, graph: onnx.ModelProto) -> None:
     """Every row of every tensor is in the graph."""
-    owners, rows = _lines(tensors, both=False)
-    if missing := sorted(set(rows.indices) - rows.found(weights)):
-        raise ExportError(f"the tensor {owners[missing[0]]} of the adaptation branch is not in {file}")
+    lines = [(name, line) for name, t in tensors.items() for line in np.atleast_2d(t.astype(np.float32))]
+    rows = Rows([line for _, line in lines])
+    if missing := set(rows.indices) - rows.found(_weights(graph, np.float32)):
+        raise ExportError(f"the tensor {lines[min(missing)][0]} of the adaptation branch is not in {file}")
 
 
-def _lines(tensors: Mapping[str, Array], *, both: bool) -> tuple[list[str], Rows]:
-    """Rows of all tensors, with ``both`` their columns too, and the name that each belongs to."""
-    lines = [
-        (name, line)
-        for name, tensor in tensors.items()
-        for matrix in ((tensor, tensor.T) if both and tensor.ndim == 2 else (tensor,))
-        for line in np.atleast_2d(matrix.astype(np.float32))
-    ]
-    return [name for name, _ in lines], Rows([line for _, line in lines])
+def _weights(graph: onnx.ModelProto, kind: type[np.floating]) -> list[npt.NDArray[np.generic]]:
+    """The weights of one type of number, as float32."""
+    arrays = (numpy_helper.to_array(weight) for weight in graph.graph.initializer)
+    return [array.astype(np.float32, copy=False) for array in arrays if array.dtype == kind]
+
+
+def _pieces(tensor: Array) -> Iterator[Float32]:
+    """Rows and columns in pieces of 16 bytes, as float32: one changed number leaves the other pieces whole.
+
+    Four trained float32 numbers, or eight of float16, are nowhere else by chance; shorter lines are pieces
+    themselves in float32 and say too little in float16.
+    """
+    size = 16 // tensor.itemsize
+    for matrix in (tensor, tensor.T) if tensor.ndim == 2 else (tensor,):
+        for line in np.atleast_2d(matrix):
+            if len(line) >= size or tensor.dtype == np.float32:
+                for start in {*range(0, max(1, len(line) - size + 1), size), max(0, len(line) - size)}:
+                    yield line[start : start + size].astype(np.float32)

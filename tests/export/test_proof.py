@@ -47,10 +47,30 @@ def test_a_smuggled_reconstruction_tensor_is_found(tiny_source, graphs, turned: 
         prove(tiny_source.checkpoint, graphs, 1.0)
 
 
+@pytest.mark.parametrize("name", ["image.blocks.2.rec1.weight", "text.blocks.1.rec2.bias"])
+def test_one_flipped_byte_hides_no_reconstruction_tensor(tiny_source, graphs, name: str):
+    raw = bytearray(tiny_source.checkpoint[name].tobytes())
+    raw[2] ^= 0x10
+    flipped = np.frombuffer(bytes(raw), np.float32).reshape(tiny_source.checkpoint[name].shape)
+    graphs["text_encoder.onnx"].graph.initializer.append(numpy_helper.from_array(flipped, "innocent"))
+    with pytest.raises(ExportError, match=f"{name} is in text_encoder.onnx"):
+        prove(tiny_source.checkpoint, graphs, 1.0)
+
+
+def test_a_tensor_rounded_to_half_is_found_in_another_precisions_graph(tiny_source, graphs):
+    name = "image.blocks.2.rec2.weight"
+    half = image_graph(fold(tiny_source.image), half=True)
+    prove(tiny_source.checkpoint, graphs, 1.0, {"image_encoder.fp16.onnx": half})
+    rounded = tiny_source.checkpoint[name].astype(np.float16)
+    half.graph.initializer.append(numpy_helper.from_array(rounded, "innocent"))
+    with pytest.raises(ExportError, match=rf"{name} is in image_encoder\.fp16\.onnx"):
+        prove(tiny_source.checkpoint, graphs, 1.0, {"image_encoder.fp16.onnx": half})
+
+
 def test_a_reconstruction_name_is_found(tiny_source, graphs):
     weight = numpy_helper.from_array(np.ones(3, np.float32), "blocks.2.rec1.weight")
     graphs["text_encoder.onnx"].graph.initializer.append(weight)
-    with pytest.raises(ExportError, match=r"rec1.* is in text_encoder\.onnx"):
+    with pytest.raises(ExportError, match=r"is in text_encoder\.onnx, by its name: blocks\.2\.rec1"):
         prove(tiny_source.checkpoint, graphs, 1.0)
 
 
