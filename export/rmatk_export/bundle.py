@@ -39,6 +39,7 @@ from rmatk_runtime.manifest import (
     Precision,
     Provenance,
     TextEncoder,
+    data_file,
     encode_manifest,
 )
 from rmatk_runtime.parity import TOLERANCES, StageResult
@@ -173,7 +174,11 @@ def _manifest(source: ExportSource, folder: Path) -> Manifest:
         provenance=Provenance(
             run_digest=source.run_digest,
             adapter_digest=source.adapter_digest,
-            graph_digests={name: entry.sha256 for name, entry in files.items() if name.endswith(".onnx")},
+            graph_digests={
+                name: entry.sha256
+                for name, entry in files.items()
+                if name.endswith((".onnx", data_file(".onnx")))
+            },
             versions={**source.versions, "onnx": onnx.__version__},
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         ),

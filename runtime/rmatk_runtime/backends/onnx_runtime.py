@@ -16,6 +16,7 @@ import numpy.typing as npt
 from rmatk_runtime.backends.base import Backend
 from rmatk_runtime.backends.onnx_providers import preload_libraries
 from rmatk_runtime.errors import BackendError, MissingExtraError
+from rmatk_runtime.manifest import data_file
 from rmatk_runtime.preprocess import Float32
 
 CPU = "CPUExecutionProvider"
@@ -128,7 +129,8 @@ class OnnxRuntimeBackend(Backend):
     ) -> None:
         self.path = path
         self._session = create_session(path, provider, threads=threads, provider_options=provider_options)
-        self.size = path.stat().st_size
+        apart = path.with_name(data_file(path.name))
+        self.size = sum(file.stat().st_size for file in (path, apart) if file.exists())
         self._most = most
         self._input = self._session.get_inputs()[0]
         granted = self._session.get_providers()[0]
