@@ -75,11 +75,18 @@ def parity(
         if html is not None:
             typer.echo(f"the page: {html}")
     if failed is not None:
-        hint = "rmatk doctor shows the versions in use"
-        hint = hint if bisect else f"find the node where the graph departs: --bisect; {hint}"
-        raise ParityError(f"parity fails at the stage '{failed.stage}': {failed.reason}", hint)
+        raise ParityError(
+            f"parity fails at the stage '{failed.stage}': {failed.reason}", _hint(failed, bisect=bisect)
+        )
     if not as_json:
         print_next(f"rmatk infer {bundle} --camera 0")
+
+
+def _hint(failed: StageResult, *, bisect: bool) -> str:
+    versions = "rmatk doctor shows the versions in use"
+    if failed.stage == "preprocessing":
+        return f"nothing behind it was checked; export again, or use the Pillow of the export; {versions}"
+    return versions if bisect else f"find the node where the graph departs: --bisect; {versions}"
 
 
 def print_stages(title: str, stages: Sequence[StageResult]) -> None:

@@ -247,6 +247,8 @@ def check_golden(
 ) -> list[StageResult]:
     """Check preprocessing, once, and then every engine, without torch.
 
+    Where preprocessing gives other tensors, that stage is the only one: what follows starts from them.
+
     Args:
         bundle: its preprocessing, classes, decision and tolerances are those checked.
         engines: the bundle's image encoder on each engine to check.
@@ -265,8 +267,13 @@ def check_golden(
         tensors = np.stack([preprocess(image, manifest.preprocess) for image in golden.images[own]])
         wanted = zip(golden.names[own], golden.digests[own], tensors, strict=True)
         wrong += [name for name, digest, tensor in wanted if tensor_digest(tensor) != digest]
+        if wrong:
+            continue
         for part, engine in zip(parts, engines, strict=True):
             part.append(engine.backend.embed(tensors))
+    preprocessing = _preprocessing(wrong, len(golden.images))
+    if not preprocessing:
+        return [preprocessing]
     compare = partial(
         compare_embeddings,
         classes=classes,
@@ -275,7 +282,7 @@ def check_golden(
         truth=golden.truth(classes.names),
     )
     return [
-        _preprocessing(wrong, len(golden.images)),
+        preprocessing,
         *(
             compare(
                 engine.name,
