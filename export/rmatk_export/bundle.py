@@ -128,9 +128,9 @@ def _make_graphs(source: ExportSource, image: FoldedTower[ImageStem]) -> _Graphs
             if source.calibration is None:
                 raise ExportError("int8 needs photos to be calibrated on, and none were given")
             model, quantisation = quantise_within_budget(model, source.calibration, source.classes)
-        files[IMAGE_FILES[precision]] = checked(model, image)
+        files[IMAGE_FILES[precision]] = checked(model, image, precision)
         if source.pixels:
-            files[_pixel_file(precision)] = checked(with_pixels(model, source.preprocess), image)
+            files[_pixel_file(precision)] = checked(with_pixels(model, source.preprocess), image, precision)
     return _Graphs(files, full, quantisation)
 
 

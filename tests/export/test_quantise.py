@@ -66,7 +66,7 @@ def test_steps_are_numpys(int8_source, model, int8):
 
 
 def test_zero_points_are_zero_and_weights_have_a_step_per_channel(int8_source, model, int8):
-    graph = checked(quantise(model, int8), fold(int8_source.image)).graph
+    graph = checked(quantise(model, int8), fold(int8_source.image), "int8").graph
     held = {weight.name: numpy_helper.to_array(weight) for weight in graph.initializer}
     nodes = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     zeros = [held[node.input[2]] for node in nodes]
