@@ -180,14 +180,17 @@ def bisect(
     fused: list[float] = []
     measured: list[list[tuple[float, ...]]] = [[] for _ in steps]
     kinds: dict[str, np.dtype[Any]] = {}
-    for found in _runs(model, [name for step in steps for name in step.node.output], images, provider):
+    last_reader = {name: number for number, step in enumerate(steps) for name in step.inputs}
+    for image, found in _runs(model, [name for step in steps for name in step.node.output], images, provider):
         kinds = {name: value.dtype for name, value in found.items()}
-        right: dict[str, Array] = {"images": found["images"]}
-        for number, (step, figures) in enumerate(zip(steps, measured, strict=True), 1):
+        right: dict[str, Array] = {"images": image}
+        for number, (step, figures) in enumerate(zip(steps, measured, strict=True)):
             right |= step.apply(right)
             figures.append(_measure(step, found, right))
-            on_node((len(figures) - 1) * len(steps) + number, len(images) * len(steps))
-        fused.append(_apart(right["embeddings"], *fetch(whole, found["images"]))[0])
+            for name in {name for name in step.inputs if last_reader[name] == number}:
+                del right[name], found[name]  # gigabytes, in a large tower
+            on_node((len(figures) - 1) * len(steps) + number + 1, len(images) * len(steps))
+        fused.append(_apart(right["embeddings"], *fetch(whole, image))[0])
     quantised = _quantised(model)
     deviations = [
         _deviation(step.node, _precision(step, quantised, kinds), figures)
@@ -206,25 +209,27 @@ def bisect(
 
 def _runs(
     model: onnx.ModelProto, names: list[str], images: Float32, provider: str
-) -> Iterator[dict[str, Array]]:
-    """The values of ``names`` in ONNX Runtime, and the input, by name, for one image after the other."""
+) -> Iterator[tuple[Float32, dict[str, Array]]]:
+    """One image (1, 3, H, W) after the other, with the values of ``names`` and the input in ONNX Runtime.
+
+    ``model`` gets these outputs, and loses its weights once ONNX Runtime has them.
+    """
     made = {name for node in model.graph.node for name in node.output}
     if missing := [name for name in names if name not in made]:
         raise BundleError(
             f"the graph has no {missing[0]}, which the reference has: it is not one that rmatk wrote",
             "export again: rmatk export RUN -o BUNDLE",
         )
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    own = {output.name for output in probe.graph.output}
-    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in own)
+    own = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in own)
     with tempfile.TemporaryDirectory(prefix="rmatk-bisect-") as folder:
         path = Path(folder) / "graph.onnx"
-        save_graph(probe, path)
+        save_graph(model, path)
         session = create_session(path, provider)
+    model.graph.ClearField("initializer")
     for image in images[:, None]:
         values = fetch(session, image, names)
-        yield {"images": image, **dict(zip(names, values, strict=True))}
+        yield image, {"images": image, **dict(zip(names, values, strict=True))}
 
 
 def _measure(step: Step, found: Mapping[str, Array], right: Mapping[str, Array]) -> tuple[float, ...]:

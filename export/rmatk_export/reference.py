@@ -15,24 +15,26 @@ from rmatk_export.weights import Array
 
 @dataclass(frozen=True)
 class Step:
-    """One node with its weights; ``inputs`` are the names of its inputs that are not weights."""
+    """One node with its weights as the graph has them; ``inputs`` are the names of its other inputs."""
 
     node: onnx.NodeProto
     inputs: tuple[str, ...]
-    weights: Mapping[str, Array]
+    weights: Mapping[str, onnx.TensorProto]
     evaluator: ReferenceEvaluator
 
     def apply(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Its outputs by name, from the ``values`` of its inputs by name, any shapes that the node takes."""
-        feeds = {**self.weights, **{name: double(values[name]) for name in self.inputs}}
+        # Widened for this once: all weights of a large tower in float64 would not fit beside the rest.
+        feeds = {name: double(numpy_helper.to_array(weight)) for name, weight in self.weights.items()}
+        feeds |= {name: double(values[name]) for name in self.inputs}
         with np.errstate(all="ignore"):  # callers look for values that are not finite
             outputs = self.evaluator.run(None, feeds)
         return dict(zip(self.node.output, outputs, strict=True))
 
 
 def steps_of(model: onnx.ModelProto) -> list[Step]:
-    """Every node of a float32 graph, in its order, with its weights widened."""
-    held = {weight.name: double(numpy_helper.to_array(weight)) for weight in model.graph.initializer}
+    """Every node of a float32 graph, in its order, with its weights."""
+    held = {weight.name: weight for weight in model.graph.initializer}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
 
     def step(node: onnx.NodeProto) -> Step:
