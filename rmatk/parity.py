@@ -18,6 +18,7 @@ from rmatk.data import Dataset, image_batches
 from rmatk.deploy import adapted_towers, run_digest
 from rmatk.model import AdaptedClip
 from rmatk.run import Run, restore
+from rmatk.stages import CLASS_MATRIX
 from rmatk_export.fold import fold
 from rmatk_export.graph import image_graph
 from rmatk_export.torch_folded import run_image
@@ -130,7 +131,7 @@ def _check_classes(bundle: Bundle, classes: ClassMatrix, model: AdaptedClip) -> 
     for name, prompts in labels.prompts.items():
         rows[name] = model.class_embeddings([name], prompts).cpu().numpy()[0]
     return compare_embeddings(
-        "class matrix",
+        CLASS_MATRIX,
         np.stack([rows[name] for name in classes.names]),
         classes.embeddings,
         classes=classes,

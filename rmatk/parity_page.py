@@ -14,7 +14,7 @@ from PIL import Image
 from rmatk.bisections import LISTED, NODE_HEADINGS, node_row, verdict
 from rmatk.html import document, figure, percent, rows
 from rmatk.parity_charts import changes, profile, spread
-from rmatk.stages import FULL, stage_row
+from rmatk.stages import CLASS_MATRIX, FULL, stage_row
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.manifest import Tolerance
@@ -122,10 +122,16 @@ def _bisections(bisections: Sequence[Bisection]) -> Iterator[str]:
 
 
 def _flips(stages: Sequence[StageResult], picture: Callable[[str], Image.Image | UInt8]) -> Iterator[str]:
-    """The pictures of each stage, those that PyTorch was surest of first."""
+    """The pictures of each stage, those that PyTorch was surest of first; of labels there are none."""
     if any(flip.truth for stage in stages for flip in stage.flips):
         yield "<p>Framed red where PyTorch's label was the true one, green where the new one is.</p>"
     for stage in stages:
+        if stage.stage == CLASS_MATRIX:
+            yield "".join(
+                f"<p>What PyTorch embeds for {label} lies nearest to {nearest}.</p>"
+                for label, nearest in ((escape(f.image), escape(f.reference)) for f in stage.flips)
+            )
+            continue
         shown = "".join(_flip(flip, picture) for flip in stage.flips[:_PICTURES])
         if shown:
             more = len(stage.flips) - _PICTURES

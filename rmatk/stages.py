@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from rmatk_runtime.paired import AccuracyDifference
 from rmatk_runtime.parity import StageResult
 
+CLASS_MATRIX = "class matrix"  # the one stage whose rows are labels, not pictures
+
 _COLUMNS: dict[str, Callable[[StageResult], str]] = {
     "stage": lambda stage: stage.stage,
     "n": lambda stage: str(stage.images),

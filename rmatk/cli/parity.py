@@ -86,7 +86,9 @@ def _hint(failed: StageResult, *, bisect: bool) -> str:
     versions = "rmatk doctor shows the versions in use"
     if failed.stage == "preprocessing":
         return f"nothing behind it was checked; export again, or use the Pillow of the export; {versions}"
-    return versions if bisect else f"find the node where the graph departs: --bisect; {versions}"
+    if failed.stage.startswith("onnxruntime") and not bisect:
+        return f"find the node where the graph departs: --bisect; {versions}"
+    return versions
 
 
 def print_stages(title: str, stages: Sequence[StageResult]) -> None:

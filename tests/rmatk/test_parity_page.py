@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
@@ -13,8 +14,10 @@ import onnx
 import pytest
 
 from rmatk.parity_charts import changes, spread
-from rmatk_runtime.labels import ClassMatrix
-from rmatk_runtime.manifest import Decision, Tolerance
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.files import sha256_file
+from rmatk_runtime.labels import ClassMatrix, encode_classes, load_classes
+from rmatk_runtime.manifest import MANIFEST, Decision, FileEntry, Tolerance, encode_manifest
 from rmatk_runtime.parity import StageResult, compare_embeddings
 
 CLASSES = ClassMatrix(("left", "right"), np.array([[1, 0], [0, 1]], np.float32))
@@ -108,6 +111,28 @@ def test_a_sound_bundle_says_so_on_photos_too(
     assert "How accuracy moved" in page and "Node by node" not in page
     for name in ("class matrix", "torch folded", "onnxruntime cpu fp32"):
         assert page.count(f">{name}</text>") >= 1 and f"<td>{name}</td>" in page
+
+
+def test_labels_that_changed_places_are_named_without_pictures(
+    rmatk, tiny_bundle: Path, tiny_run, tiny, check_html, monkeypatch, tmp_path: Path
+):
+    monkeypatch.setattr("rmatk.backbone.load_backbone", lambda *names: tiny)
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    manifest, held = Bundle.open(copy).manifest, load_classes(copy / "classes.npz")
+    swapped = encode_classes(ClassMatrix(held.names, held.embeddings[[1, 0, 2]]))
+    (copy / "classes.npz").write_bytes(swapped)
+    entry = FileEntry(size=len(swapped), sha256=sha256_file(copy / "classes.npz"))
+    files = {**manifest.files, "classes.npz": entry}
+    (copy / MANIFEST).write_bytes(encode_manifest(msgspec.structs.replace(manifest, files=files)))
+    file = tmp_path / "page.html"
+    photos = tiny_run.record.data
+    code, _, error = rmatk("parity", copy, photos, "--against", tiny_run.path, "--html", file)
+    page = file.read_text(encoding="utf-8")
+    check_html(page)
+    assert code == 3 and "fails at the stage 'class matrix'" in error
+    for one, other in (held.names[:2], held.names[1::-1]):
+        assert f"What PyTorch embeds for {one} lies nearest to {other}." in page
+    assert "<img" not in page
 
 
 def test_a_page_that_cannot_be_written_is_a_named_error(rmatk, tiny_bundle: Path, tmp_path: Path):
