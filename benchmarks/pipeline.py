@@ -9,7 +9,7 @@
   cores / (processor time per frame of reading, preparing, inference and writing, each measured alone).
 - ``live``: rmatk-micro on the test pattern, 640 x 480 at 30 frames per second: frames dropped, latency from
   capture to result.
-- In the first two also ``memory``: resident MB in the second and the last tenth of the run.
+- In the first two also ``memory``: resident MB in the second and the last tenth of one run of ``--frames``.
 
 Adapters are random (speed does not depend on their values), the labels too. Model and pipeline take turns,
 and the figures are medians of the rounds. The last line of standard output is one JSON object.
@@ -133,14 +133,14 @@ def over_model(classifier: Classifier, args: argparse.Namespace, folder: Path) -
     images = [frame.image for frame in open_source(args.video)]
     tensors = classifier.prepare(images)
     share = max(FILE_BATCH, args.frames // args.rounds)
-    model, pipeline, memory = [], [], MemorySink()
+    model, pipeline = [], []
     for _ in range(args.rounds):
         model.append(run_model(classifier, tensors, share))
-        summary, seen = run_video(classifier, args.video, share, folder)
+        summary, _ = run_video(classifier, args.video, share, folder)
         pipeline.append(summary.frames / summary.seconds)
-        memory.sizes += seen.sizes
         say(args, f"model {model[-1]:.1f}, pipeline {pipeline[-1]:.1f} frames per second")
     both = statistics.median(model), statistics.median(pipeline)
+    _, memory = run_video(classifier, args.video, args.frames, folder)
     return {
         "frames": share * args.rounds,
         "model_fps": both[0],

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from rmatk_runtime.ahead import Ahead
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.preprocess import UInt8
 from rmatk_runtime.sources import SourceOptions, SourceState
-from rmatk_runtime.sources.live import Connection, LiveSource, Picture
+from rmatk_runtime.sources.live import CLOSE_SECONDS, Connection, LiveSource, Picture
 
 OPTIONS = SourceOptions()
 
@@ -247,3 +248,27 @@ def test_frames_are_turned_and_the_size_with_them() -> None:
     with LiveSource("cam", connecting(connection), SourceOptions(rotate=90)) as source:
         assert source.info.size == (4, 6)
         assert [frame.image.shape for frame in source] == [(6, 4, 3)]
+
+
+def test_a_read_that_cannot_be_cut_short_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    join = Ahead.join
+
+    def counted(self: Ahead[object], seconds: float) -> bool:
+        waits.append(seconds)
+        return join(self, seconds)
+
+    monkeypatch.setattr(Ahead, "join", counted)
+    silent = threading.Event()
+
+    class Silent(ScriptedConnection):
+        def __iter__(self) -> Iterator[Picture | None]:
+            yield grey(1)
+            silent.wait(30)
+
+    source = LiveSource("cam", connecting(Silent()), OPTIONS)
+    next(iter(source))
+    for _ in range(3):
+        source.close()
+    assert 0.0 < waits[0] <= CLOSE_SECONDS and waits[1:] == [0.0, 0.0]
+    silent.set()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 FIRST_WAIT, LONGEST_WAIT = 0.25, 5.0
-CLOSE_SECONDS = 0.7
+CLOSE_SECONDS = 0.5
 
 
 class Unsent(Exception):

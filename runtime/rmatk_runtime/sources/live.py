@@ -23,7 +23,7 @@ from rmatk_runtime.sources.options import SourceOptions, Thinning
 
 log = logging.getLogger(__name__)
 
-CLOSE_SECONDS = 0.8
+CLOSE_SECONDS = 0.4  # with an outbox, which waits as well, a run ends within a second
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 
 Picture = Callable[[], UInt8]
@@ -77,6 +77,7 @@ class LiveSource(Source):
         self.info = SourceInfo(name, size, self._connection.rate, frames=None, live=True)
         self._reading: Ahead[_Arrival] | None = None
         self._closing = threading.Event()
+        self._patience = 0.0  # until when a read that goes on is waited for
         self._lock = threading.Lock()  # of the connection, and of the count of those skipped
         self._random = random.Random()
         self._count = 0
@@ -100,6 +101,8 @@ class LiveSource(Source):
 
     def close(self) -> None:
         """End the reading within a second; a read that cannot be cut short is left to end by itself."""
+        if not self._closing.is_set():
+            self._patience = monotonic() + CLOSE_SECONDS  # for all calls of close together
         self._closing.set()
         if self._reading is None:
             self._release()
@@ -108,7 +111,7 @@ class LiveSource(Source):
         with self._lock:
             if self._connection is not None:
                 self._connection.cancel()
-        self._reading.join(CLOSE_SECONDS)
+        self._reading.join(max(0.0, self._patience - monotonic()))
 
     def _arrivals(self) -> Iterator[_Arrival]:
         """Every frame as it comes, through losses of the device; run by the reading thread."""
