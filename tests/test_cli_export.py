@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from rmatk.cli.export.options import parse_precisions
+
 CommandLine = Callable[..., tuple[int, str, str]]
 
 
@@ -63,6 +65,11 @@ def test_what_makes_no_sense_for_a_bundle_is_wrong_usage(
 def test_what_makes_no_sense_for_a_run_is_wrong_usage(rmatk: CommandLine, tmp_path, args: list[str], words):
     code, _, error = rmatk("export", tmp_path, *args)
     assert code == 2 and words in " ".join(error.split())
+
+
+def test_precisions_by_commas_or_one_by_one():
+    assert parse_precisions(["int8,fp32", "fp16", "fp32"]) == ("int8", "fp32", "fp16")
+    assert parse_precisions(None) == ()
 
 
 def test_a_source_that_is_not_there(rmatk: CommandLine, tmp_path: Path):

@@ -21,8 +21,9 @@ Source = Annotated[
 Precisions = Annotated[
     list[str] | None,
     typer.Option(
-        help="fp32, fp16, int8; repeatable. Of a run: the graphs, the first being the default on a device. "
-        "Of a bundle: which of its graphs become engines; its first if unset. A server gets the first."
+        metavar="fp32,fp16,int8",
+        help="One or more. Of a run: the graphs, the first being the default on a device. "
+        "Of a bundle: which of its graphs become engines; its first if unset. A server gets the first.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -160,7 +161,8 @@ def parse_precisions(names: list[str] | None) -> tuple[Precision, ...]:
     """The precisions asked for, each once, in the order given."""
     from rmatk_runtime.manifest import Precision
 
-    return tuple(_one_of("--precision", name, get_args(Precision)) for name in dict.fromkeys(names or []))
+    given = (name.strip() for text in names or [] for name in text.split(","))
+    return tuple(_one_of("--precision", name, get_args(Precision)) for name in dict.fromkeys(given))
 
 
 def parse_golden(text: str) -> int | Literal["rendered"] | None:
