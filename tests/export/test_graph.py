@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from rmatk_export.checks import checked
 from rmatk_export.fold import fold
 from rmatk_export.graph import image_graph, text_graph
-from rmatk_export.open_clip import read_image_tower
+from rmatk_export.open_clip import read_image_tower, read_text_tower
 from rmatk_export.torch_folded import run_image, run_text
 from rmatk_export.writer import float32_products
 from rmatk_runtime.errors import ExportError
@@ -63,6 +63,24 @@ def test_adapted_graphs_equal_the_folded_towers(tiny_source):
     for length in (tokens.shape[1], int(tokens.argmax(axis=1).max()) + 1):  # any length past end of text
         (found,) = engine.run(None, {"tokens": tokens[:, :length]})
         np.testing.assert_allclose(found, run_text(text, torch.from_numpy(tokens)), atol=2e-6)
+
+
+def test_the_text_graph_takes_any_number_of_prompts_of_any_length(tiny_clip):
+    """int64 ids (N, L): what comes after the end of text cannot reach it, so padding may be cut, or not."""
+    tower = fold(read_text_tower(tiny_clip().model))
+    engine = session(checked(text_graph(tower), tower))
+    (tokens_in,) = engine.get_inputs()
+    assert (tokens_in.name, tokens_in.type, tokens_in.shape) == ("tokens", "tensor(int64)", ["N", "L"])
+    context = len(tower.stem.positions)
+    for end in (1, 2, context // 2, context - 1):
+        ids = np.zeros((5, context), dtype=np.int64)
+        ids[:, 0], ids[:, end] = 62, 63
+        ids[:, 1:end] = np.random.default_rng(end).integers(1, 62, (5, end - 1))
+        expected = run_text(tower, torch.from_numpy(ids))
+        for count in (1, 2, 5):
+            for length in {end + 1, (end + 1 + context) // 2, context}:
+                (found,) = engine.run(None, {"tokens": ids[:count, :length]})
+                np.testing.assert_allclose(found, expected[:count], atol=2e-6)
 
 
 def test_the_image_graph_is_plain_clip_but_for_activation_and_join(tiny_source, tiny):
