@@ -2,7 +2,8 @@
 
 A name that is absent proves little, since folding renames. So each tensor is looked for by its numbers in the
 weights that were written: those of the adaptation branch must be found in their graph, those of the
-reconstruction branch must be found in none, whole or in part.
+reconstruction branch must be found in none, whole or in part. Rounded to int8 they would not be recognised;
+an int8 graph is made from the float32 graph that was searched.
 """
 
 from __future__ import annotations

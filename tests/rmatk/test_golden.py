@@ -122,6 +122,10 @@ class TestAsTyped:
         assert result["stages"][1]["accuracy"] is None and result["stages"][1]["agreement"] == 1.0
 
     def test_none(self, rmatk, tiny_run, tmp_path: Path):
+        code, out, _ = rmatk("export", tiny_run.path, "-o", tmp_path / "b", "--golden", "rendered", "--json")
+        assert code == 0 and json.loads(out)["golden"]["source"] == "rendered"
+        code, out, _ = rmatk("export", tiny_run.path, "-o", tmp_path / "b", "--golden", "none", "--json")
+        assert code == 0 and json.loads(out)["golden"] is None
         said = self.export(rmatk, tiny_run.path, tmp_path / "b", "none")
         assert "no pictures travel" in said and "rmatk parity" not in said.split("next:")[1]
         assert "none: this bundle cannot check itself" in rmatk("info", tmp_path / "b")[1]
