@@ -1,7 +1,7 @@
 """A small CLIP with LayerScale in both towers, on its way through the commands as typed.
 
-Each test changes one function or one file. ``rmatk export`` must fail and leave nothing behind, ``rmatk parity``
-must end with exit code 3, and the message must name the right stage or proof.
+Each test changes one function or one file. ``rmatk export`` must fail and leave nothing behind,
+``rmatk parity`` must end with exit code 3, and the message must name the right stage or proof.
 """
 
 from __future__ import annotations
