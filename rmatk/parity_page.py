@@ -86,7 +86,7 @@ def _findings(bisections: Sequence[Bisection], failed: StageResult | None) -> It
 
 
 def _headline(stages: Sequence[StageResult]) -> Iterator[tuple[str, str]]:
-    compared = [stage for stage in stages if stage.agreement is not None]
+    compared = [stage for stage in stages if stage.agreement is not None and stage.stage != CLASS_MATRIX]
     if compared:
         least = min(compared, key=lambda stage: stage.agreement or 0.0)
         yield "images", str(least.images)

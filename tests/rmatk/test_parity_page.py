@@ -132,7 +132,7 @@ def test_labels_that_changed_places_are_named_without_pictures(
     assert code == 3 and "fails at the stage 'class matrix'" in error
     for one, other in (held.names[:2], held.names[1::-1]):
         assert f"What PyTorch embeds for {one} lies nearest to {other}." in page
-    assert "<img" not in page
+    assert "<img" not in page and "<b>24</b>images" in page
 
 
 def test_a_page_that_cannot_be_written_is_a_named_error(rmatk, tiny_bundle: Path, tmp_path: Path):
