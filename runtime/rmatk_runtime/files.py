@@ -119,10 +119,10 @@ def check_replaceable(path: Path, *, marker: str) -> None:
         StorageError: ``path`` holds something else.
     """
     if path.is_symlink() or path.is_file():
-        raise StorageError(f"{path} exists and is not a folder", "choose another place with -o")
+        raise StorageError(f"{path} exists and is not a folder", "choose another folder")
     if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
         raise StorageError(
-            f"{path} exists and holds other files (no {marker} in it)", "choose another place with -o"
+            f"{path} exists and holds other files (no {marker} in it)", "choose another folder"
         )
 
 

@@ -70,6 +70,7 @@ def write_triton(
         precision: of the graph; None for the bundle's first.
 
     Raises:
+        BundleError: no graph of that precision, or for an engine none on pixels.
         BackendError: no engine on pixels fits this machine, or ONNX Runtime does not run a graph.
         ExportError: a label that a label file cannot hold, a batch profile that Triton cannot use.
         ParityError: the repository does not answer as the bundle does; nothing is left.
@@ -107,6 +108,7 @@ def write_triton(
 
 def _engine(bundle: Bundle, graph: Graph, options: TritonOptions) -> Engine:
     """The plan for Triton's TensorRT backend: on pixels, usable here, of TensorRT proper."""
+    bundle.graph(graph.precision, "pixels")  # without it there is nothing to build an engine from
     engine = find_engine(bundle, precision=graph.precision, batch=options.batch.opt, kind="pixels")
     if engine.key.flavour != "tensorrt":
         raise BackendError(

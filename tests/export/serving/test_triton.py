@@ -25,7 +25,7 @@ from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here
 from rmatk_runtime.engines.store import write_engine
-from rmatk_runtime.errors import BackendError, ExportError, ParityError, StorageError
+from rmatk_runtime.errors import BackendError, BundleError, ExportError, ParityError, StorageError
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.preprocess import resize
 
@@ -224,6 +224,12 @@ def test_every_precision_runs_at_the_level_that_is_set(every_precision: Path, tm
     )
     graph = tmp_path / "r" / "birds_image_encoder" / "1" / "model.onnx"
     subprocess.run([sys.executable, "-c", code, str(graph)], check=True)
+
+
+def test_an_engine_needs_a_graph_on_pixels(bundle: Bundle, tmp_path: Path):
+    with pytest.raises(BundleError, match="holds no fp32 graph on pixels") as caught:
+        write_triton(bundle, tmp_path / "r", TritonOptions("birds", "tensorrt"))
+    assert caught.value.hint is not None and "--pixels" in caught.value.hint
 
 
 class OnOnnxRuntime(Backend):
