@@ -26,7 +26,7 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import RunError
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Precision
-from rmatk_runtime.parity import TOLERANCES, Engine, StageResult, compare_embeddings
+from rmatk_runtime.parity import PREPROCESSING, TOLERANCES, Engine, StageResult, compare_embeddings
 from rmatk_runtime.preprocess import Float32
 
 
@@ -116,7 +116,7 @@ def _check_preprocessing(bundle: Bundle, backbone: Backbone, images: int) -> Sta
     if wrong:
         name = wrong[0]
         reason = f"has {name} {getattr(found, name)}, the backbone {getattr(expected, name)}"
-    return StageResult(stage="preprocessing", images=images, passed=not wrong, reason=reason, tolerance=None)
+    return StageResult(stage=PREPROCESSING, images=images, passed=not wrong, reason=reason, tolerance=None)
 
 
 def _check_classes(bundle: Bundle, classes: ClassMatrix, model: AdaptedClip) -> StageResult:

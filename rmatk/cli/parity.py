@@ -83,8 +83,10 @@ def parity(
 
 
 def _hint(failed: StageResult, *, bisect: bool) -> str:
+    from rmatk_runtime.parity import PREPROCESSING
+
     versions = "rmatk doctor shows the versions in use"
-    if failed.stage == "preprocessing":
+    if failed.stage == PREPROCESSING:
         return f"nothing behind it was checked; export again, or use the Pillow of the export; {versions}"
     if failed.stage.startswith("onnxruntime") and not bisect:
         return f"find the node where the graph departs: --bisect; {versions}"

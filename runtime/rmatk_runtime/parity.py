@@ -37,6 +37,7 @@ TOLERANCES: dict[Precision, Tolerance] = {
     "int8": Tolerance(min_cosine=0.95, max_embedding_difference=0.1, min_agreement=0.85),
 }
 
+PREPROCESSING = "preprocessing"  # the stage before every engine
 WORST = 8
 DECADES = 16  # of 1 - cosine: float32 embeddings agree to about 1e-14
 
@@ -300,4 +301,4 @@ def _preprocessing(wrong: Sequence[str], images: int) -> StageResult:
     reason = None
     if wrong:
         reason = f"{len(wrong)} of {images} tensors differ from the export's, first {wrong[0]}"
-    return StageResult(stage="preprocessing", images=images, passed=not wrong, reason=reason, tolerance=None)
+    return StageResult(stage=PREPROCESSING, images=images, passed=not wrong, reason=reason, tolerance=None)

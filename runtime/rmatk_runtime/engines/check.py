@@ -12,8 +12,8 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.engines.key import EngineKey, Here, differences
 from rmatk_runtime.engines.store import Engine, delete_engine, write_sidecar
 from rmatk_runtime.errors import BackendError, ParityError
+from rmatk_runtime.parity import PREPROCESSING, StageResult, check_golden
 from rmatk_runtime.parity import Engine as LoadedEngine
-from rmatk_runtime.parity import StageResult, check_golden
 from rmatk_runtime.pixels import check_pixels
 from rmatk_runtime.preprocess import Float32, UInt8
 from rmatk_runtime.tensorrt_versions import known_bad
@@ -30,7 +30,8 @@ def check_engine(bundle: Bundle, engine: Engine, open_backend: Callable[[Engine]
     """Run the golden set through an engine and keep the result in its sidecar.
 
     Raises:
-        ParityError: its results are not PyTorch's; it was deleted.
+        ParityError: its results are not PyTorch's; it was deleted. Or preprocessing gives other tensors here
+            than at export, so that it could not be checked; it is left, unchecked.
         BackendError: it does not load or run; it was deleted.
     """
     try:
@@ -40,6 +41,11 @@ def check_engine(bundle: Bundle, engine: Engine, open_backend: Callable[[Engine]
         delete_engine(engine)
         raise
     failed = next((stage for stage in stages if not stage), None)
+    if failed is not None and failed.stage == PREPROCESSING:
+        raise ParityError(
+            f"{engine.path.name} was built and not checked: {failed.stage}: {failed.reason}",
+            "export again, or use the Pillow of the export; rmatk doctor shows the versions in use",
+        )
     if failed is not None:
         delete_engine(engine)
         row = known_bad(engine.key.tensorrt, *engine.key.compute_capabilities[:1])

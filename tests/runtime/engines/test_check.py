@@ -73,6 +73,15 @@ def test_an_engine_that_fails_is_deleted_and_said_so(bundle: Bundle, engine: Eng
     assert survey(bundle, HERE) == [] and not list(engine.path.parent.iterdir()) and backend.closed
 
 
+def test_an_engine_behind_wrong_preprocessing_is_not_blamed(bundle: Bundle, engine: Engine):
+    spec = msgspec.structs.replace(bundle.manifest.preprocess, mean=(0.5, 0.5, 0.4))
+    changed = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, preprocess=spec))
+    with pytest.raises(ParityError, match="was built and not checked: preprocessing: 8 of 8"):
+        check_engine(changed, engine, lambda engine: open_backend(bundle, "cpu"))
+    (found,) = survey(bundle, HERE)
+    assert found.engine is not None and found.engine.sidecar.parity is None
+
+
 def test_known_bad_versions_give_their_cure(bundle: Bundle, engine: Engine):
     with pytest.raises(ParityError) as caught:
         check_engine(bundle, engine, lambda engine: Wrong())
