@@ -123,6 +123,22 @@ def test_what_a_server_cannot_take_is_a_named_error(rmatk: CommandLine, bundle: 
     assert code == 1 and "holds other files" in " ".join(error.split())
 
 
+def test_a_run_is_not_exported_for_a_folder_that_will_be_refused(
+    rmatk: CommandLine, tiny_run, tmp_path: Path
+):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "photo.jpg").write_text("precious")
+    for options in (
+        ("--triton", tmp_path / "taken"),
+        ("--deepstream", tmp_path / "taken"),
+        ("--triton", tmp_path / "r", "--name", "a/b"),
+        ("--triton", tmp_path / "r", "--batch", "2:2:2"),
+    ):
+        code, _, error = rmatk("export", tiny_run.path, "-o", tmp_path / "bundle", *options)
+        assert code == 1 and "cannot be loaded" not in error and "unknown model" not in error
+        assert not (tmp_path / "bundle").exists() and not (tmp_path / "r").exists()
+
+
 def test_labels_changed_reach_the_server_when_written_again(rmatk: CommandLine, bundle: Path, tmp_path: Path):
     def labels() -> list[str]:
         assert rmatk("export", bundle, "--triton", tmp_path / "r", "--name", "birds")[0] == 0

@@ -56,6 +56,16 @@ class TritonOptions:
                 f"{self.name!r} cannot be a model's name in Triton: letters, digits, - . _",
                 "choose one: --name",
             )
+        if self.backend == "onnxruntime":
+            _check_batch(self.batch)
+
+
+def _check_batch(batch: BatchProfile) -> None:
+    if batch.min != 1:
+        raise ExportError(
+            f"Triton's batches begin at 1, the profile {batch} at {batch.min}",
+            f"--batch 1:{batch.opt}:{batch.max}",
+        )
 
 
 def write_triton(
@@ -79,11 +89,7 @@ def write_triton(
     graph = bundle.graph(precision)
     engine = _engine(bundle, graph, options) if options.backend == "tensorrt" else None
     batch = options.batch if engine is None else engine.key.batch
-    if batch.min != 1:
-        raise ExportError(
-            f"Triton's batches begin at 1, the profile {batch} at {batch.min}",
-            f"--batch 1:{batch.opt}:{batch.max}",
-        )
+    _check_batch(batch)
     labels = label_file(bundle.classes().names, "\n")
     with replacing_folder(out, marker=marker("triton")) as folder:
         parts = _Parts(bundle, graph, options.name, batch)

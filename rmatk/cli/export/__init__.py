@@ -53,7 +53,7 @@ def export(
     tensorrt = engines.load(opt.parse_flavour(flavour), build) if trt else None
     bundle, built = out or source, None
     wanted = servers.Wanted(triton, opt.parse_triton_backend(triton_backend), name, deepstream, build.batch)
-    wanted.check_tools()
+    wanted.check(bundle)
     record: dict[str, Any] = {"bundle": str(bundle)}
     if out is not None:
         report = run.export_run(source, out, data=data, golden=count, precisions=precisions, pixels=pixels)

@@ -14,6 +14,7 @@ from rmatk.cli.console import print_next, print_table
 
 if TYPE_CHECKING:
     from rmatk_export.serving.record import Served
+    from rmatk_export.serving.triton import TritonOptions
     from rmatk_runtime.engines.key import BatchProfile
     from rmatk_runtime.manifest import Precision
 
@@ -31,29 +32,49 @@ class Wanted:
     def __bool__(self) -> bool:
         return self.triton is not None or self.deepstream is not None
 
-    def check_tools(self) -> None:
-        """Look before the long work for what writing graphs takes.
+    def check(self, bundle: Path) -> None:
+        """Refuse before the long work what would be refused after it.
 
         Raises:
             MissingExtraError: onnx is not installed.
+            ExportError: a name or batches that Triton cannot use.
+            StorageError: a folder holds something else.
         """
         from rmatk_runtime.errors import MissingExtraError
+        from rmatk_runtime.files import check_replaceable
 
-        if self and importlib.util.find_spec("onnx") is None:
+        if not self:
+            return
+        if importlib.util.find_spec("onnx") is None:
             raise MissingExtraError("onnx, which writes the graphs for servers,", "export")
+        from rmatk_export.serving.record import marker
+
+        if self.triton is not None:
+            check_replaceable(self.triton, marker=marker("triton"))
+            self.options(bundle)
+        if self.deepstream is not None:
+            check_replaceable(self.deepstream, marker=marker("deepstream"))
+
+    def options(self, bundle: Path) -> TritonOptions:
+        """Triton's options; the models are named after the bundle's folder, unless told."""
+        from rmatk_export.serving.triton import TritonOptions
+
+        folder = re.sub(r"[^A-Za-z0-9_.-]+", "_", bundle.resolve().name).lstrip("_.-")
+        return TritonOptions(
+            self.name if self.name is not None else folder or "rmatk", self.backend, self.batch
+        )
 
 
 def write(path: Path, precision: Precision | None, wanted: Wanted) -> dict[Path, Served]:
     """Write and check each folder that was asked for -> its record."""
     from rmatk_export.serving.deepstream import write_deepstream
-    from rmatk_export.serving.triton import TritonOptions, write_triton
+    from rmatk_export.serving.triton import write_triton
     from rmatk_runtime.bundle import Bundle
 
     bundle = Bundle.open(path)
     served: dict[Path, Served] = {}
     if wanted.triton is not None:
-        name = wanted.name or re.sub(r"[^A-Za-z0-9_.-]+", "_", path.resolve().name).lstrip("_.-") or "rmatk"
-        options = TritonOptions(name, wanted.backend, wanted.batch)
+        options = wanted.options(path)
         served[wanted.triton] = write_triton(bundle, wanted.triton, options, precision=precision)
     if wanted.deepstream is not None:
         served[wanted.deepstream] = write_deepstream(

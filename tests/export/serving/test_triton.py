@@ -183,12 +183,12 @@ def test_labels_that_a_file_of_lines_cannot_hold(bundle: Bundle, tmp_path: Path,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_and_batches_that_triton_cannot_use(bundle: Bundle, tmp_path: Path):
+def test_names_and_batches_that_triton_cannot_use():
     for name in ("", "../birds", "a/b", 'b"', "two words"):
         with pytest.raises(ExportError, match="cannot be a model's name"):
             TritonOptions(name)
     with pytest.raises(ExportError, match="begin at 1, the profile 2:4:8 at 2") as caught:
-        write_triton(bundle, tmp_path / "r", TritonOptions("birds", batch=BatchProfile(2, 4, 8)))
+        TritonOptions("birds", batch=BatchProfile(2, 4, 8))
     assert caught.value.hint == "--batch 1:4:8"
 
 
