@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rmatk_runtime.backends.base import Backend, DeviceTimes
+from rmatk_runtime.backends.tensorrt_kernels import Kernels, kernels_of
 from rmatk_runtime.backends.tensorrt_lane import Lane
 from rmatk_runtime.backends.tensorrt_plan import Plan
 from rmatk_runtime.cuda import Array, Cuda
@@ -32,6 +33,7 @@ class TensorRtBackend(Backend):
         cuda: the GPU.
         graphs: capture and replay CUDA graphs.
         host_code: the plan is version-compatible and carries code for this machine's processor.
+        kernels: those kept for TensorRT for RTX.
 
     Raises:
         BackendError: the plan does not load here, or the GPU has too little memory.
@@ -46,13 +48,14 @@ class TensorRtBackend(Backend):
         *,
         graphs: bool = CUDA_GRAPHS,
         host_code: bool = False,
+        kernels: Kernels | None = None,
     ) -> None:
         self.name = trt.title
         self.size, self.times = len(plan), DeviceTimes()
         self._cuda, self._graphs = cuda, graphs
         self._lanes: list[Lane] = []
         self._overlap = True
-        self._plan = Plan(trt, plan, where, host_code=host_code)
+        self._plan = Plan(trt, plan, where, host_code=host_code, kernels=kernels)
         try:
             self._add_lane()
         except BackendError:
@@ -68,8 +71,14 @@ class TensorRtBackend(Backend):
             BackendError: no GPU, or the engine does not load.
         """
         trt, cuda = load_tensorrt(engine.key.flavour), Cuda.load()
-        host_code = engine.key.version_compatible
-        return cls(trt, engine.read(), str(engine.path), cuda, host_code=host_code)
+        return cls(
+            trt,
+            engine.read(),
+            str(engine.path),
+            cuda,
+            host_code=engine.key.version_compatible,
+            kernels=kernels_of(engine),
+        )
 
     @property
     def batches(self) -> tuple[int, int]:
@@ -90,6 +99,7 @@ class TensorRtBackend(Backend):
             results[row : row + len(embeddings)] = embeddings
             row += len(embeddings)
             self.times += times
+        self._plan.keep_kernels()
         return results
 
     def _run(self, images: Array) -> Iterator[tuple[Float32, DeviceTimes]]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from rmatk_runtime.backends.tensorrt_kernels import Kernels
 from rmatk_runtime.cuda import OUT_OF_MEMORY
-from rmatk_runtime.engines.messages import Messages
+from rmatk_runtime.engines.messages import Messages, means_memory
 from rmatk_runtime.engines.tensorrt import TensorRt
 from rmatk_runtime.errors import BackendError
 
@@ -40,13 +41,23 @@ class Plan:
         data: the plan's bytes, already verified: a plan is code.
         where: its name in errors.
         host_code: the plan is version-compatible: it carries a runtime of its own, which must be let in.
+        kernels: for TensorRT for RTX, what it made of this plan before.
 
     Raises:
         BackendError: this TensorRT is too old to run it, or does not accept it.
     """
 
-    def __init__(self, trt: TensorRt, data: bytes, where: str, *, host_code: bool = False) -> None:
+    def __init__(
+        self,
+        trt: TensorRt,
+        data: bytes,
+        where: str,
+        *,
+        host_code: bool = False,
+        kernels: Kernels | None = None,
+    ) -> None:
         self._trt = trt
+        self._kernels = kernels
         self._messages = Messages(trt)
         self._shared_memory = trt.member("ExecutionContextAllocationStrategy", "USER_MANAGED")
         if self._shared_memory is None:
@@ -58,17 +69,20 @@ class Plan:
         self.captures_itself = trt.member("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE") is not None
         self._runtime: Any = None
         self._engine: Any = None
+        self._how: Any = self._shared_memory
         try:
             self._runtime = self._load_runtime()
             if host_code:
                 self._runtime.engine_host_code_allowed = True
             self._engine = self._runtime.deserialize_cuda_engine(data)
             if self._engine is None:
-                raise self.error(f"{trt.title} does not load {where}", _REBUILD)
+                raise self._load_error(where)
             self.input, self.output = self._tensors(where)
             shapes = self._engine.get_tensor_profile_shape(self.input.name, 0)
             self.least, _, self.most = (int(shape[0]) for shape in shapes)
             self.scratch = int(self._engine.get_device_memory_size_for_profile_v2(0))
+            if self.captures_itself:
+                self._how = self._runtime_config()
         except BackendError:
             self.close()
             raise
@@ -85,22 +99,34 @@ class Plan:
         Raises:
             BackendError: it cannot be made, mostly for want of memory.
         """
-        context = self._engine.create_execution_context(self._how())
+        context = self._engine.create_execution_context(self._how)
         if context is None:
             raise self.error("TensorRT makes no execution context", OUT_OF_MEMORY)
+        if self._kernels is not None:
+            self._kernels.note_context()
         return context
 
-    def _how(self) -> Any:
-        """How contexts are to be made: with memory from us; for RTX with its own graphs as well."""
-        if not self.captures_itself:
-            return self._shared_memory
+    def keep_kernels(self) -> None:
+        """Write down what TensorRT for RTX made for contexts that have run by now."""
+        if self._kernels is not None:
+            self._kernels.save()
+
+    def _runtime_config(self) -> Any:
+        """How contexts are made by TensorRT for RTX: memory from us, its own graphs, kernels kept."""
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(self._shared_memory)
         config.cuda_graph_strategy = self._trt.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         # Lazily made kernels would take over after parity was checked on others.
         strategies = self._trt.module.DynamicShapesKernelSpecializationStrategy
         config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        if self._kernels is not None:
+            self._kernels.attach(config)
         return config
+
+    def _load_error(self, where: str) -> BackendError:
+        """Why TensorRT does not load a plan: for want of memory, or because it is not for this machine."""
+        error = self.error(f"{self._trt.title} does not load {where}", _REBUILD)
+        return BackendError(error.message, OUT_OF_MEMORY) if means_memory(error.message) else error
 
     def error(self, message: str, hint: str | None = None) -> BackendError:
         """``message`` with all that TensorRT has said: the reason often comes first, not last."""
@@ -110,6 +136,9 @@ class Plan:
 
     def close(self) -> None:
         """Let TensorRT release the engine; every context must be gone before."""
+        self._how = None
+        if self._kernels is not None:
+            self._kernels.close()
         self._engine = None
         self._runtime = None
 

@@ -53,10 +53,15 @@ def _make_logger(trt: TensorRt, messages: Messages) -> Any:
     return Logger()
 
 
+def means_memory(words: str) -> bool:
+    """Whether TensorRT's words are those of memory that did not suffice."""
+    return _MEMORY.search(words) is not None
+
+
 def build_error(trt: TensorRt, what: str, messages: Messages, options: BuildOptions) -> BackendError:
     """Why a build failed, in TensorRT's words; where they mean memory, what to try."""
     words = messages.last()
-    if not _MEMORY.search(words):
+    if not means_memory(words):
         return BackendError(f"{trt.title} cannot build {what}: {words}", "rmatk doctor")
     if options.workspace is None or options.workspace > _ENOUGH:
         cure = f"retry with --workspace {_ENOUGH}"

@@ -67,6 +67,11 @@ class Engine:
             plan = self.path.read_bytes()
         except OSError as error:
             raise BackendError(f"{self.path} cannot be read: {error.strerror}", _REBUILD) from error
+        except MemoryError as error:
+            raise BackendError(
+                f"{self.path} ({self.sidecar.size / 1e6:.0f} MB) does not fit into this machine's memory",
+                "close other programs, add swap, or take a smaller one: --precision int8",
+            ) from error
         if hashlib.sha256(plan).hexdigest() != self.sidecar.sha256:
             raise BackendError(f"{self.path} was altered: its SHA-256 is not the sidecar's", _REBUILD)
         return plan
@@ -108,6 +113,7 @@ def write_engine(
     """
     path = bundle.path / FOLDER / f"{key.stem()}.engine"
     _sidecar_path(path).unlink(missing_ok=True)
+    kernels_path(path).unlink(missing_ok=True)
     write_atomic(path, plan)
     sidecar = Sidecar(
         key=key,
@@ -132,9 +138,15 @@ def write_sidecar(engine: Engine) -> Engine:
 
 
 def delete_engine(engine: Engine) -> None:
-    """Remove a plan and its sidecar, the sidecar first."""
+    """Remove a plan, its sidecar and kept kernels, the sidecar first."""
     _sidecar_path(engine.path).unlink(missing_ok=True)
+    kernels_path(engine.path).unlink(missing_ok=True)
     engine.path.unlink(missing_ok=True)
+
+
+def kernels_path(plan: Path) -> Path:
+    """Where kernels that TensorRT for RTX made of a plan are kept."""
+    return plan.with_suffix(".kernels")
 
 
 def survey(bundle: Bundle, here: Here | None = None) -> list[Found]:

@@ -22,6 +22,7 @@ from rmatk_runtime.engines.options import BuildOptions
 from rmatk_runtime.engines.store import find_engine, survey
 from rmatk_runtime.engines.tensorrt import TensorRt, load_tensorrt
 from rmatk_runtime.errors import BackendError, MissingExtraError
+from tests.runtime.fakes.tensorrt_builder import MEMBERS
 
 pytestmark = pytest.mark.tensorrt
 
@@ -48,6 +49,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiny_run, tiny) -> Bundle
 @pytest.fixture
 def bundle(exported: Bundle, tmp_path: Path) -> Bundle:
     return Bundle.open(Path(shutil.copytree(exported.path, tmp_path / "bundle")))
+
+
+def test_what_the_fakes_are_shaped_on_is_what_the_module_has(trt: TensorRt):
+    for kind, members in MEMBERS.items():
+        real = set(dir(getattr(trt.module, kind)))
+        assert set(members.get("rtx 1.7.1", "").split()) <= real, kind
 
 
 def graph_of(bundle: Bundle, precision: str, kind: str):

@@ -179,12 +179,13 @@ class Engine:
     def create_runtime_config(self) -> RuntimeConfig:
         if self._fake.version == "10.3.0":
             raise AttributeError("create_runtime_config")
-        return RuntimeConfig()
+        return RuntimeConfig(self._fake, self)
 
     def create_execution_context(self, how: Any = Strategy.STATIC) -> Context | None:
-        if not self._fake.call("create_execution_context", how):
+        said = how._as_it_stands() if isinstance(how, RuntimeConfig) else how
+        if not self._fake.call("create_execution_context", said):
             return None
-        return Context(self._fake, self)
+        return Context(self._fake, self, how if isinstance(how, RuntimeConfig) else None)
 
     def __getattr__(self, name: str) -> Any:
         if name in REMOVED and self._fake.version.startswith("10."):
@@ -194,22 +195,75 @@ class Engine:
 
 
 class RuntimeConfig:
+    """As TensorRT for RTX has it; in 10.13 and 11 there is less, which nobody asks for."""
+
     cuda_graph_strategy: Any = None
     dynamic_shapes_kernel_specialization_strategy: Any = None
-    strategy = Strategy.STATIC
+
+    def __init__(self, fake: Fake, engine: Engine) -> None:
+        self._fake, self._strategy, self._cache = fake, Strategy.STATIC, None
+        fake.born(self, "config", engine)
 
     def set_execution_context_allocation_strategy(self, strategy: Strategy) -> None:
-        self.strategy = strategy
+        self._strategy = strategy
+
+    def get_execution_context_allocation_strategy(self) -> Strategy:
+        return self._strategy
+
+    def create_runtime_cache(self) -> RuntimeCache | None:
+        return RuntimeCache(self._fake) if self._fake.call("create_runtime_cache") else None
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        if not self._fake.call("set_runtime_cache", cache._number):
+            return False
+        self._cache = weakref.ref(cache)  # whether the bindings hold it is not known
+        return True
+
+    def _as_it_stands(self) -> SimpleNamespace:
+        """For the record of calls, which must not keep the configuration alive."""
+        return SimpleNamespace(
+            memory=self._strategy,
+            graphs=self.cuda_graph_strategy,
+            kernels=self.dynamic_shapes_kernel_specialization_strategy,
+        )
+
+    def _kernels(self) -> set[int]:
+        """Batch sizes whose kernels are there."""
+        if self._cache is None:
+            return set()
+        cache = self._cache()
+        assert cache is not None, "the cache went before its configuration"
+        return cache._made
+
+
+class RuntimeCache:
+    """Kernels by batch size; serialised with the versions of what they were made on."""
+
+    def __init__(self, fake: Fake) -> None:
+        self._fake, self._made = fake, set[int]()
+        fake.born(self, "cache")
+
+    def deserialize(self, blob: bytes) -> bool:
+        kept = json.loads(blob)
+        if not self._fake.call("deserialize") or kept["version"] != self._fake.version:
+            return False
+        self._made |= set(kept["made"])
+        return True
+
+    def serialize(self) -> bytes | None:
+        if not self._fake.call("serialize"):
+            return None
+        return json.dumps({"version": self._fake.version, "made": sorted(self._made)}).encode()
 
 
 class Context:
-    def __init__(self, fake: Fake, engine: Engine) -> None:
-        self._fake, self._engine = fake, engine
+    def __init__(self, fake: Fake, engine: Engine, config: RuntimeConfig | None) -> None:
+        self._fake, self._engine, self._config = fake, engine, config
         self._addresses: dict[str, int] = {}
         self._shape: tuple[int, ...] = ()
         self._memory = 0
         self._changes = [0]  # a list, so that work does not keep the context alive
-        fake.born(self, "context", engine)
+        fake.born(self, "context", engine, *([] if config is None else [config]))
 
     def set_device_memory(self, memory: int, size: int) -> None:
         self._fake.call("set_device_memory", memory, size)
@@ -231,6 +285,9 @@ class Context:
     def execute_async_v3(self, stream_handle: int) -> bool:
         if not self._fake.call("execute_async_v3", stream_handle):
             return False
+        if self._config is not None and self._shape[0] not in (kernels := self._config._kernels()):
+            self._fake.cuda.calls.append(("make kernels", (self._shape[0],)))
+            kernels.add(self._shape[0])
         (name, (_, _, _, dtype)), (target, (_, width, _, _)) = self._engine._tensors.items()
         shape, source, result = self._shape, self._addresses[name], self._addresses[target]
         size, given = int(np.prod(shape)) * np.dtype(dtype).itemsize, shape[0] * int(np.prod(width)) * 4
