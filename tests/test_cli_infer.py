@@ -126,7 +126,7 @@ def test_options_reach_the_classifier_and_the_loop(bundle: Path, photos: Path, r
     limits = ["--every", 2, "--max-frames", 3, "--batch", 2]
     code, text, _ = rmatk("infer", bundle, photos, *options, *limits, "--json")
     assert code == 0
-    engine = {"backend": "cpu", "precision": "fp16", "allow_cpu": True}
+    engine = {"backend": "cpu", "precision": "fp16", "batch": 2, "allow_cpu": True}
     assert FakeClassifier.opened == engine
     assert FakeClassifier.backend.sizes == [2, 1]
     assert json.loads(text)["frames"] == 3
@@ -134,6 +134,17 @@ def test_options_reach_the_classifier_and_the_loop(bundle: Path, photos: Path, r
     code, text, _ = rmatk("infer", bundle, photos, "--top-k", 1, "--threshold", 0.9, "--jsonl", "-")
     records = [json.loads(line) for line in text.splitlines()]
     assert all(record["rejected"] and len(record["top"]) == 1 for record in records)
+
+
+@pytest.mark.parametrize(
+    ("told", "size"),
+    [(["PHOTOS"], 8), (["test://?frames=1"], 1), (["PHOTOS", "--batch", 3], 3), (["PHOTOS", "test://"], 1)],
+)
+def test_the_engine_is_chosen_for_the_batches_that_will_come(
+    bundle: Path, photos: Path, rmatk: Rmatk, told: list, size: int
+) -> None:
+    rmatk("infer", bundle, *(photos if word == "PHOTOS" else word for word in told), "--max-frames", 1)
+    assert FakeClassifier.opened["batch"] == size
 
 
 def test_json_is_one_object_and_nothing_else(bundle: Path, photos: Path, rmatk: Rmatk) -> None:

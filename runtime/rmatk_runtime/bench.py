@@ -170,7 +170,7 @@ def bench(
     for backend, precision in product(plan.backends, plan.precisions):
         began = time.perf_counter()
         try:
-            engine = open_backend(bundle, backend, precision=precision)
+            engine = open_backend(bundle, backend, precision=precision, batch=max(plan.batches))
         except (BackendError, MissingExtraError) as error:
             skipped.append(Skipped(backend=backend, precision=precision, reason=error.message))
             continue

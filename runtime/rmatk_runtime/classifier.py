@@ -42,6 +42,7 @@ class Classifier:
         *,
         backend: str = "auto",
         precision: str | None = None,
+        batch: int = 1,
         allow_cpu: bool = False,
         top_k: int = 5,
         threshold: float | None = None,
@@ -52,6 +53,7 @@ class Classifier:
             bundle: the bundle's folder.
             backend: see :func:`~rmatk_runtime.backends.open_backend`.
             precision: which of the bundle's graphs; None takes the first.
+            batch: how many pictures will mostly come at once.
             allow_cpu: accept the CPU where a GPU backend was asked for but cannot start.
             top_k: labels per prediction, at most as many as there are classes.
             threshold: reject below this probability; None takes the bundle's own.
@@ -63,7 +65,7 @@ class Classifier:
         opened = Bundle.open(bundle)
         watch = LabelWatch(opened)
         answers = Answers(opened.classes(), opened.manifest.decision, top_k, threshold)
-        engine = open_backend(opened, backend, precision=precision, allow_cpu=allow_cpu)
+        engine = open_backend(opened, backend, precision=precision, batch=batch, allow_cpu=allow_cpu)
         return cls(engine, opened.manifest.preprocess, answers, watch)
 
     @property

@@ -25,6 +25,7 @@ from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.preprocess import Float32
 from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.smoothing import Smoother
+from rmatk_runtime.sources import names_files
 from rmatk_runtime.sources.base import Source, SourceInfo
 from rmatk_runtime.summary import Summary, Tally, Times
 
@@ -32,7 +33,7 @@ IDLE = 0.1
 """Seconds without a result after which the sinks may look after themselves, and an end asked for is seen."""
 FILE_BATCH = 8
 """Frames per call of the engine for files: on a CPU 4 gain a fifth over 1, and 16 no more; TensorRT engines
-are built with 8 as their best size."""
+are built for up to 8, if not told otherwise."""
 _GRACE = 0.5
 """Seconds that threads are given to end; one that a camera's driver holds longer is left behind."""
 
@@ -66,6 +67,10 @@ class LoopOptions:
     def size(self, info: SourceInfo) -> int:
         """Frames per call of the engine for a source."""
         return self.batch or (1 if info.live else FILE_BATCH)
+
+    def expected_size(self, uris: Iterable[str]) -> int:
+        """The same, before the source is open: for the choice of an engine."""
+        return self.batch or (FILE_BATCH if all(map(names_files, uris)) else 1)
 
 
 class Stop:

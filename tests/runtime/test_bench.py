@@ -71,6 +71,19 @@ def test_stages_are_told_apart(bundle: Bundle):
     assert min(stages["preprocess"]) > 0 and min(stages["post"]) > 0
 
 
+def test_the_engine_is_chosen_for_the_largest_batch(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    asked: list[dict] = []
+
+    def refuse(bundle: Bundle, name: str, **wishes: object) -> Backend:
+        asked.append(wishes)
+        raise BackendError("not today")
+
+    monkeypatch.setattr(module, "open_backend", refuse)
+    with pytest.raises(BackendError, match="not today"):
+        bench(bundle, Plan(backends=("tensorrt",), precisions=("fp32",), batches=(1, 8, 2)), Material(bundle))
+    assert asked == [{"precision": "fp32", "batch": 8}]
+
+
 def test_every_batch_size_is_a_row(bundle: Bundle):
     heard: list[str] = []
     found = bench(

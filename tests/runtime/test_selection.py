@@ -70,7 +70,12 @@ def ort(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeOnnxRuntime]:
 
 
 def add_engine(
-    bundle: Bundle, *, gpu: str = GPU.name, version: str = VERSION, compatible: bool = False
+    bundle: Bundle,
+    *,
+    gpu: str = GPU.name,
+    version: str = VERSION,
+    compatible: bool = False,
+    batch: tuple[int, int, int] = (1, 1, 8),
 ) -> Engine:
     key = EngineKey(
         flavour="tensorrt",
@@ -80,12 +85,12 @@ def add_engine(
         compute_capabilities=("8.7",),
         precision="fp32",
         input="images",
-        batch=BatchProfile(1, 1, 8),
+        batch=BatchProfile(*batch),
         onnx_sha256=bundle.manifest.files["image_encoder.onnx"].sha256,
         version_compatible=compatible,
     )
     graph = bundle.path / "image_encoder.onnx"
-    plan = fake_plan(graph, version=version, batch=(1, 1, 8), compatible=compatible)
+    plan = fake_plan(graph, version=version, batch=batch, compatible=compatible)
     return write_engine(bundle, plan, key=key, built="2026-01-01T00:00:00+00:00", seconds=1, layers=1)
 
 
@@ -106,6 +111,26 @@ def test_an_engine_built_for_this_machine_comes_first(
     add_engine(bundle, compatible=compatible)
     assert same_as_cpu(bundle, name, 20) == "TensorRT 10.3.0"
     assert not gpu.live and {provider for provider, *_ in runtime.asked} == {CPU}
+
+
+@pytest.mark.parametrize("name", ["auto", "tensorrt"])
+@pytest.mark.parametrize(
+    ("batch", "profile"),
+    [(1, (1, 1, 1)), (4, (2, 8, 16)), (8, (2, 8, 16)), (16, (2, 8, 16)), (40, (32, 32, 64))],
+)
+def test_of_several_engines_the_one_built_for_the_batch_is_taken(
+    bundle: Bundle,
+    gpu: FakeCudaRuntime,
+    ort: Callable[..., FakeOnnxRuntime],
+    name: str,
+    batch: int,
+    profile: tuple[int, int, int],
+):
+    ort()
+    for built in ((1, 1, 1), (2, 8, 16), (32, 32, 64)):
+        add_engine(bundle, batch=built)
+    with open_backend(bundle, name, batch=batch) as backend:
+        assert backend.batches == (profile[0], profile[2])
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ def infer(
         bundle,
         backend=backend,
         precision=precision,
+        batch=options.expected_size(uris),
         allow_cpu=allow_cpu,
         top_k=top_k,
         threshold=threshold,

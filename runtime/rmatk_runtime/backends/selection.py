@@ -33,7 +33,12 @@ _CONSENT = "or take the CPU: --backend cpu, or --allow-cpu in rmatk infer"
 
 
 def open_backend(
-    bundle: Bundle, name: str = "auto", *, precision: str | None = None, allow_cpu: bool = False
+    bundle: Bundle,
+    name: str = "auto",
+    *,
+    precision: str | None = None,
+    batch: int = 1,
+    allow_cpu: bool = False,
 ) -> Backend:
     """Load a bundle's image encoder.
 
@@ -41,6 +46,7 @@ def open_backend(
         bundle: a verified bundle.
         name: one of ``BACKENDS``; see above.
         precision: which graph; None takes the first.
+        batch: how many images will mostly come at once: among several engines, the one built for it is taken.
         allow_cpu: where a GPU was asked for, or is here, and cannot be used, run on the CPU instead.
 
     Raises:
@@ -52,9 +58,9 @@ def open_backend(
     if name == "cpu":
         return _open_cpu(bundle, graph)
     if name == "auto":
-        return _open_best(bundle, graph, allow_cpu=allow_cpu)
+        return _open_best(bundle, graph, batch, allow_cpu=allow_cpu)
     try:
-        return _OPENERS[name](bundle, graph)
+        return _OPENERS[name](bundle, graph, batch)
     except (BackendError, MissingExtraError) as error:
         if not allow_cpu:
             raise BackendError(error.message, f"{error.hint or 'rmatk doctor'}; {_CONSENT}") from error
@@ -62,7 +68,7 @@ def open_backend(
     return _open_cpu(bundle, graph)
 
 
-def _open_best(bundle: Bundle, graph: Graph, *, allow_cpu: bool) -> Backend:
+def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> Backend:
     """The first way that works. What failed before it is told where it was an engine of the bundle."""
     gpu = _gpu_is_here()
     ways = ["tensorrt"] if _holds_engines(bundle) else []
@@ -77,7 +83,7 @@ def _open_best(bundle: Bundle, graph: Graph, *, allow_cpu: bool) -> Backend:
     failed: dict[str, BackendError | MissingExtraError] = {}
     for way in ways:
         try:
-            backend = _OPENERS[way](bundle, graph)
+            backend = _OPENERS[way](bundle, graph, batch)
         except (BackendError, MissingExtraError) as error:
             failed[way] = error
             continue
@@ -108,15 +114,15 @@ def _open_cpu(bundle: Bundle, graph: Graph) -> Backend:
     return OnnxRuntimeBackend(bundle.file(graph.file))
 
 
-def _open_engine(bundle: Bundle, graph: Graph) -> Backend:
+def _open_engine(bundle: Bundle, graph: Graph, batch: int) -> Backend:
     from rmatk_runtime.backends.tensorrt import TensorRtBackend
     from rmatk_runtime.engines.machine import this_machine
     from rmatk_runtime.engines.store import find_engine
 
-    return TensorRtBackend.open(find_engine(bundle, this_machine(), precision=graph.precision))
+    return TensorRtBackend.open(find_engine(bundle, this_machine(), precision=graph.precision, batch=batch))
 
 
-def _open_ort_cuda(bundle: Bundle, graph: Graph) -> Backend:
+def _open_ort_cuda(bundle: Bundle, graph: Graph, batch: int) -> Backend:
     from rmatk_runtime.backends.onnx_providers import CUDA, CUDA_OPTIONS
     from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 
@@ -124,7 +130,7 @@ def _open_ort_cuda(bundle: Bundle, graph: Graph) -> Backend:
     return OnnxRuntimeBackend(bundle.file(graph.file), CUDA, provider_options=CUDA_OPTIONS)
 
 
-def _open_ort_tensorrt(bundle: Bundle, graph: Graph) -> Backend:
+def _open_ort_tensorrt(bundle: Bundle, graph: Graph, batch: int) -> Backend:
     from rmatk_runtime.backends.onnx_providers import BATCHES, TENSORRT, tensorrt_options
     from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend, load_onnxruntime
 
@@ -134,7 +140,7 @@ def _open_ort_tensorrt(bundle: Bundle, graph: Graph) -> Backend:
     return OnnxRuntimeBackend(path, TENSORRT, provider_options=options, most=BATCHES[-1])
 
 
-_OPENERS: dict[str, Callable[[Bundle, Graph], Backend]] = {
+_OPENERS: dict[str, Callable[[Bundle, Graph, int], Backend]] = {
     "tensorrt": _open_engine,
     "ort-tensorrt": _open_ort_tensorrt,
     "cuda": _open_ort_cuda,

@@ -30,7 +30,7 @@ from rmatk_runtime.sources.options import DEFAULTS, SourceOptions
 from rmatk_runtime.sources.pattern import open_pattern
 from rmatk_runtime.sources.video import VideoSource
 
-__all__ = ["Source", "SourceInfo", "SourceOptions", "SourceState", "open_source"]
+__all__ = ["Source", "SourceInfo", "SourceOptions", "SourceState", "names_files", "open_source"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = {
@@ -83,20 +83,27 @@ def open_source(*uris: str, options: SourceOptions = DEFAULTS) -> Source:
     return LoopSource(source) if options.loop else source
 
 
+def names_files(uri: str) -> bool:
+    """Whether ``uri`` is a path or a glob, not a camera, a stream or the pattern."""
+    if uri.isdecimal() or uri == "-" or uri.lower().startswith("gst:"):
+        return False
+    return not uri.startswith("/dev/video") and _SCHEME.match(uri) is None
+
+
 def _open_live(uri: str, options: SourceOptions) -> Source | None:
     """The camera, stream or pattern that ``uri`` names, or None where it is a path."""
+    if names_files(uri):
+        return None
     if uri.isdecimal() or uri.startswith("/dev/video"):
         return open_camera(uri, options)
     if uri == "-":
         return open_stdin(uri, options)
     if uri.lower().startswith("gst:"):
         return open_gstreamer(uri, options)
-    match = _SCHEME.match(uri)
-    if match is None:
-        return None
-    opener = _SCHEMES.get(match[1].lower())
+    scheme = uri.partition("://")[0]
+    opener = _SCHEMES.get(scheme.lower())
     if opener is None:
-        raise SourceError(f"{without_credentials(uri)}: the scheme {match[1]}:// is not known", _KNOWN)
+        raise SourceError(f"{without_credentials(uri)}: the scheme {scheme}:// is not known", _KNOWN)
     return opener(uri, options)
 
 
