@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from rmatk.backbone import Backbone
+from rmatk.run import Run
 from rmatk_runtime.backends import tensorrt
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.cuda import Cuda
@@ -21,8 +25,9 @@ from rmatk_runtime.gpu import Gpu, list_gpus
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
 from tests.runtime.fakes.tensorrt_runtime import fake_plan, fake_tensorrt
 from tools import gpu_check
+from tools.gpu_report import Report, Row
 
-TOOL = Path(__file__).parents[1] / "tools" / "gpu_check.py"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -35,8 +40,24 @@ def no_gpu() -> None:
 
 
 def check(out: Path, *arguments: object) -> dict:
-    command = [sys.executable, TOOL, "-o", out, "--rounds", 2, "--batches", "1,3", *arguments]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=250)
+    command = [
+        sys.executable,
+        "-m",
+        "tools.gpu_check",
+        "-o",
+        out,
+        "--rounds",
+        2,
+        "--batches",
+        "1,3",
+        "--cpu",
+        *arguments,
+    ]
+    # Two threads on two busy cores spin while they wait for each other: 15 times the work of one thread
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=250, env=environment, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
     assert "not run: tensorrt fp32: no NVIDIA driver" in done.stdout
     return json.loads(out.read_text())
@@ -50,7 +71,8 @@ def test_every_part_is_run_or_has_its_reason(no_gpu: None, tiny_bundle: Path, tm
     assert missing["PyTorch"] == "no run to load the model from (--run)"
     (row,) = report["rows"]
     assert (row["what"], row["precision"], row["parity"]["passed"]) == ("ONNX Runtime cpu", "fp32", True)
-    assert [timing["batch"] for timing in row["timings"]] == [1, 3]
+    assert [(timing["batch"], timing["rounds"]) for timing in row["timings"]] == [(1, 2), (3, 2)]
+    assert row["start_ms"] > 0 and row["restart_ms"] > 0
     assert all(timing["p90_ms"] >= timing["p50_ms"] > 0 for timing in row["timings"])
     assert report["date"].endswith("+00:00") and report["versions"]["numpy"]
 
@@ -97,3 +119,45 @@ def test_engines_are_built_checked_and_timed(
     assert report.gpu.name == "Orin" and report.driver_cuda == "12.6" and not cuda.live
     missing = {part.what: part.reason for part in report.not_run}
     assert missing["tensorrt_rtx fp32"] == "TensorRT for RTX is not installed"
+
+
+def test_a_part_may_raise_anything_and_the_file_is_written_after_each(tiny_bundle: Path, tmp_path: Path):
+    written: list[Report] = []
+    check = gpu_check.Check(Bundle.open(tiny_bundle), (1,), 1, on_part=written.append)
+    with check.part("first"):
+        raise KeyError("a compiler's table")
+    with check.part("second"):
+        raise BackendError("no GPU", "buy one")
+    with check.part("third"):
+        check.rows.append(Row(what="third", precision="fp32"))
+    assert [(part.what, part.reason) for part in written[-1].not_run] == [
+        ("first", """KeyError: "a compiler's table\""""),
+        ("second", "no GPU"),
+    ]
+    assert len(written) == 3 and [row.what for row in written[-1].rows] == ["third"]
+    with pytest.raises(KeyboardInterrupt), check.part("fourth"):
+        raise KeyboardInterrupt
+
+
+def test_one_timing_has_an_end(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gpu_check, "LONGEST", 0.05)
+    check = gpu_check.Check(Bundle.open(tiny_bundle), (1,), 10**6)
+    assert 1 <= check.time(1, lambda images: time.sleep(0.02)).rounds <= 3
+
+
+def test_pytorch_is_timed_eager_and_compiled_for_each_size(
+    tiny_bundle: Path, tiny_run: Run, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+):
+    """On the CPU, with a compiler that gives back what it got."""
+    import torch
+
+    asked: list[dict] = []
+    monkeypatch.setattr(torch, "compile", lambda function, **how: asked.append(how) or function)
+    check = gpu_check.Check(Bundle.open(tiny_bundle), (1, 3), 2)
+    monkeypatch.setattr("rmatk.backbone.load_backbone", lambda name, pretrained, device: tiny)
+    gpu_check.check_torch(check, tiny_run.path, device="cpu")
+    assert not check.missing and asked == [{"mode": "reduce-overhead", "dynamic": False}]
+    assert [(row.what, row.precision) for row in check.rows] == [
+        (what, precision) for what in ("PyTorch eager", "torch.compile") for precision in ("fp32", "fp16")
+    ]
+    assert all([timing.batch for timing in row.timings] == [1, 3] for row in check.rows)

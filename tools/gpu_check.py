@@ -1,12 +1,13 @@
 """All that only a GPU can tell, in one command: builds every engine, checks parity, times everything.
 
-    python tools/gpu_check.py -o gpu_check.json --model ViT-B-16-quickgelu --random-weights
+    python -m tools.gpu_check -o gpu_check.json --model ViT-B-16-quickgelu --random-weights
 
 Without a bundle one is made first: a short training on rendered photos, then an export in every precision;
 engines go into the bundle. Each part stands alone: what is not there, or fails, is written down under
-``not_run`` with its reason, and the rest goes on. Times are wall clock around whole calls, copies included,
-after a warm-up; ``device_ms`` are CUDA events around TensorRT. Clocks are as they are found: on a Jetson set
-the power mode and run jetson_clocks before.
+``not_run`` with its reason, and the rest goes on; the file is written anew after each part, so that a run cut
+short keeps what it had. Times are wall clock around whole calls, copies included, after a warm-up;
+``device_ms`` are CUDA events around TensorRT. Clocks are as they are found: on a Jetson set the power mode
+and run jetson_clocks before. The CPU is not timed unless told to (--cpu).
 """
 
 from __future__ import annotations
@@ -38,76 +39,69 @@ from rmatk_runtime.errors import RmatkError
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.gpu import Gpu, driver_version, list_gpus
 from rmatk_runtime.manifest import Graph
-from rmatk_runtime.parity import Engine, StageResult, check_golden
+from rmatk_runtime.parity import Engine, check_golden
 from rmatk_runtime.preprocess import Float32
 from rmatk_runtime.probes.packages import installed_version
+from tools.gpu_report import Missing, Report, Row, Timing, lines
 
 PACKAGES = ("numpy", "torch", "open_clip_torch", "onnxruntime", "onnxruntime-gpu", "cuda-bindings")
 WARM_UP = 10  # the first call of a batch size allocates, the second captures a graph
+LONGEST = 10.0  # seconds of one timing, after which fewer rounds than asked for must do
 CLASSES = 4
+# What compilers, drivers and PyTorch, whose errors are RuntimeErrors, raise; the parts behind go on.
+FAILURES = (
+    RuntimeError, ImportError, OSError, LookupError, TypeError, ValueError, AttributeError, AssertionError
+)  # fmt: skip
 PRECISIONS = ("fp32", "fp16", "int8")
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """One batch size: milliseconds per call; ``device``: upload, compute and download of the last."""
-
-    batch: int
-    p50_ms: float
-    p90_ms: float
-    images_per_second: float
-    device_ms: dict[str, float] | None = None
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to run the image encoder. ``memory_mb``: GPU memory it took, weights and buffers."""
-
-    what: str
-    precision: str
-    parity: StageResult | None = None
-    timings: tuple[Timing, ...] = ()
-    memory_mb: float | None = None
-    build_seconds: float | None = None
-    engine_mb: float | None = None
-
-
-class Missing(msgspec.Struct, frozen=True, kw_only=True):
-    """What was not run, and why."""
-
-    what: str
-    reason: str
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The file that is written."""
-
-    date: str
-    machine: str
-    gpu: Gpu | None
-    driver_cuda: str | None
-    versions: dict[str, str | None]
-    model: str
-    rounds: int
-    rows: list[Row]
-    not_run: list[Missing]
 
 
 class Check:
     """Gathers rows and reasons."""
 
-    def __init__(self, bundle: Bundle, batches: tuple[int, ...], rounds: int) -> None:
-        self.bundle, self.batches, self.rounds = bundle, batches, rounds
+    def __init__(
+        self,
+        bundle: Bundle,
+        batches: tuple[int, ...],
+        rounds: int,
+        *,
+        cpu: bool = False,
+        on_part: Callable[[Report], None] = lambda report: None,
+    ) -> None:
+        self.bundle, self.batches, self.rounds, self.cpu = bundle, batches, rounds, cpu
+        self.gpu: Gpu | None = None
+        self.driver: str | None = None
+        self._on_part = on_part
         self.rows: list[Row] = []
         self.missing: list[Missing] = []
         self.versions: dict[str, str] = {}
 
     @contextmanager
     def part(self, what: str) -> Iterator[None]:
-        """One part: what it raises is the reason why it was not run."""
+        """One part: what it raises, whatever it is, is the reason why it was not run."""
         print(what, file=sys.stderr, flush=True)
         try:
             yield
-        except (RmatkError, RuntimeError, ImportError, OSError) as error:  # torch's all are RuntimeErrors
-            self.missing.append(Missing(what=what, reason=str(error).strip().split("\n\n")[0]))
+        except RmatkError as error:
+            self.missing.append(Missing(what=what, reason=error.message))
+        except FAILURES as error:
+            words = str(error).strip().split("\n\n")[0]
+            self.missing.append(Missing(what=what, reason=f"{type(error).__name__}: {words}"))
+        self._on_part(self.report())
+
+    def report(self) -> Report:
+        """All that is known by now."""
+        manifest = self.bundle.manifest
+        return Report(
+            date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            gpu=self.gpu,
+            driver_cuda=self.driver,
+            versions={**self.versions, **{name: installed_version(name) for name in PACKAGES}},
+            model=f"{manifest.model.name} {manifest.model.pretrained or ''}".strip(),
+            rounds=self.rounds,
+            rows=self.rows,
+            not_run=self.missing,
+        )
 
     def engine(self, graph: Graph, flavour: Flavour) -> None:
         """Build an engine, check and time it."""
@@ -125,7 +119,8 @@ class Check:
         )
 
     def backend(self, what: str, graph: Graph, open_it: Callable[[], Backend], **known: Any) -> None:
-        """Parity on the golden set, then every batch size."""
+        """Two starts, parity on the golden set, then every batch size."""
+        start, restart = self.start(open_it), self.start(open_it)
         before = free_memory()
         with open_it() as backend:
             name = f"{backend.name} {graph.precision}"
@@ -134,8 +129,25 @@ class Check:
             after = free_memory()
         taken = None if before is None or after is None else round((before - after) / 1e6, 1)
         self.rows.append(
-            Row(what=what, precision=graph.precision, parity=stage, timings=timings, memory_mb=taken, **known)
+            Row(
+                what=what,
+                precision=graph.precision,
+                parity=stage,
+                timings=timings,
+                start_ms=start,
+                restart_ms=restart,
+                memory_mb=taken,
+                **known,
+            )
         )
+
+    def start(self, open_it: Callable[[], Backend]) -> float:
+        """Milliseconds from opening to the first result."""
+        images = self.images(1)
+        began = time.perf_counter()
+        with open_it() as backend:
+            backend.embed(images)
+            return round(1e3 * (time.perf_counter() - began), 1)
 
     def images(self, batch: int) -> Float32:
         """(N, 3, H, W) float32 random images: speed does not depend on what they show."""
@@ -148,8 +160,8 @@ class Check:
         images = self.images(batch)
         for _ in range(WARM_UP):
             embed(images)
-        seconds = []
-        for _ in range(self.rounds):
+        seconds: list[float] = []
+        while len(seconds) < self.rounds and sum(seconds) < LONGEST:
             start = time.perf_counter()
             embed(images)
             seconds.append(time.perf_counter() - start)
@@ -157,6 +169,7 @@ class Check:
         times = backend.times if isinstance(backend, TensorRtBackend) else None
         return Timing(
             batch=batch,
+            rounds=len(seconds),
             p50_ms=round(1e3 * p50, 4),
             p90_ms=round(1e3 * p90, 4),
             images_per_second=round(batch / p50, 1),
@@ -172,13 +185,13 @@ def free_memory() -> int | None:
         return None
 
 
-def check_torch(check: Check, run: Path | None) -> None:
+def check_torch(check: Check, run: Path | None, device: str = "cuda") -> None:
     """PyTorch on the GPU: as trained, and compiled; in float32 and under autocast to float16."""
     if run is None:
         raise RmatkError("no run to load the model from (--run)")
     import torch
 
-    if not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         raise RmatkError("PyTorch finds no GPU")
 
     from rmatk.backbone import load_backbone
@@ -186,15 +199,14 @@ def check_torch(check: Check, run: Path | None) -> None:
 
     loaded = load_run(run)
     config = loaded.record.config
-    model = restore(loaded, load_backbone(config.model, config.pretrained, "cuda"))
-    for what, encode in (
-        ("PyTorch eager", model.encode_images),
-        ("torch.compile", torch.compile(model.encode_images, mode="reduce-overhead")),
-    ):
+    model = restore(loaded, load_backbone(config.model, config.pretrained, device))
+    # Each batch size compiled for itself, as TensorRT's and the captured graphs are
+    compiled = torch.compile(model.encode_images, mode="reduce-overhead", dynamic=False)
+    for what, encode in (("PyTorch eager", model.encode_images), ("torch.compile", compiled)):
         for precision in ("fp32", "fp16"):
 
             def embed(images: Float32, encode: Any = encode, half: bool = precision == "fp16") -> Any:
-                with torch.autocast("cuda", torch.float16, enabled=half):
+                with torch.autocast(device, torch.float16, enabled=half):
                     return encode(torch.from_numpy(images)).float().cpu().numpy()
 
             with check.part(f"{what} {precision}"):
@@ -235,32 +247,20 @@ def write_random_weights(work: Path, model: str) -> str:
 
 def run_all(check: Check, run: Path | None) -> Report:
     """Every part, in turn."""
-    gpu: Gpu | None = None
-    driver: str | None = None
     with check.part("GPU"):
-        gpu, driver = list_gpus()[0], driver_version()
+        check.gpu, check.driver = list_gpus()[0], driver_version()
     for graph in check.bundle.graphs():
         for flavour in FLAVOURS:
             with check.part(f"{flavour} {graph.precision}"):
                 check.engine(graph, flavour)
-        for name in ("cuda", "ort-tensorrt", "cpu"):
+    with check.part("PyTorch"):
+        check_torch(check, run)
+    for graph in check.bundle.graphs():
+        for name in ("cuda", "ort-tensorrt", *(["cpu"] if check.cpu else [])):
             with check.part(f"onnxruntime {name} {graph.precision}"):
                 opener = partial(open_backend, check.bundle, name, precision=graph.precision)
                 check.backend(f"ONNX Runtime {name}", graph, opener)
-    with check.part("PyTorch"):
-        check_torch(check, run)
-    manifest = check.bundle.manifest
-    return Report(
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        machine=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        gpu=gpu,
-        driver_cuda=driver,
-        versions={**check.versions, **{name: installed_version(name) for name in PACKAGES}},
-        model=f"{manifest.model.name} {manifest.model.pretrained or ''}".strip(),
-        rounds=check.rounds,
-        rows=check.rows,
-        not_run=check.missing,
-    )
+    return check.report()
 
 
 def main() -> None:
@@ -273,20 +273,20 @@ def main() -> None:
     p.add_argument("--random-weights", action="store_true", help="untrained weights for --model")
     p.add_argument("--batches", default="1,8,32")
     p.add_argument("--rounds", type=int, default=200)
+    p.add_argument("--cpu", action="store_true", help="time ONNX Runtime on the CPU as well")
     args = p.parse_args()
+
+    def write(report: Report) -> None:
+        write_atomic(args.out, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+
     with tempfile.TemporaryDirectory() as place:
         bundle, run = args.bundle, args.run
         if bundle is None:
             bundle, run = make_bundle(Path(place), args.model, random_weights=args.random_weights)
-        check = Check(Bundle.open(bundle), tuple(map(int, args.batches.split(","))), args.rounds)
+        batches = tuple(map(int, args.batches.split(",")))
+        check = Check(Bundle.open(bundle), batches, args.rounds, cpu=args.cpu, on_part=write)
         report = run_all(check, run)
-    write_atomic(args.out, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
-    for row in report.rows:
-        parity = "" if row.parity is None else ", parity ok" if row.parity else f", {row.parity.reason}"
-        times = ", ".join(f"{timing.p50_ms:.2f} ms at {timing.batch}" for timing in row.timings)
-        print(f"{row.what} {row.precision}: {times}{parity}")
-    for missing in report.not_run:
-        print(f"not run: {missing.what}: {missing.reason}")
+    print(*lines(report), sep="\n")
     print(args.out)
 
 
