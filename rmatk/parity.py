@@ -24,9 +24,10 @@ from rmatk_export.graph import image_graph
 from rmatk_export.torch_folded import run_image
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import RunError
+from rmatk_runtime.golden_check import Engine
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Precision
-from rmatk_runtime.parity import PREPROCESSING, TOLERANCES, Engine, StageResult, compare_embeddings
+from rmatk_runtime.parity import PREPROCESSING, TOLERANCES, StageResult, compare_embeddings
 from rmatk_runtime.preprocess import Float32
 
 

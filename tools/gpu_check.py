@@ -37,9 +37,9 @@ from rmatk_runtime.engines.options import BuildOptions
 from rmatk_runtime.engines.tensorrt import FLAVOURS, load_tensorrt
 from rmatk_runtime.errors import RmatkError
 from rmatk_runtime.files import write_atomic
+from rmatk_runtime.golden_check import Engine, check_golden
 from rmatk_runtime.gpu import Gpu, driver_version, list_gpus
 from rmatk_runtime.manifest import Graph
-from rmatk_runtime.parity import Engine, check_golden
 from rmatk_runtime.preprocess import Float32
 from rmatk_runtime.probes.packages import installed_version
 from tools.gpu_report import Missing, Report, Row, Timing, lines

@@ -35,8 +35,9 @@ from rmatk_export.weights import Array
 from rmatk_runtime.backends.onnx_runtime import CPU, OnnxRuntimeBackend, create_session, fetch
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BundleError
+from rmatk_runtime.golden_check import Engine
 from rmatk_runtime.manifest import Precision
-from rmatk_runtime.parity import Engine, StageResult
+from rmatk_runtime.parity import StageResult
 from rmatk_runtime.preprocess import Float32
 
 # Largest own deviation, ||difference|| / ||reference||, of a sound node by the arithmetic it works in.

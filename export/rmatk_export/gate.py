@@ -17,8 +17,9 @@ from rmatk_export.weights import FoldedTower, ImageStem
 from rmatk_runtime.backends.onnx_runtime import create_session
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import ParityError
+from rmatk_runtime.golden_check import check_golden, open_engines
 from rmatk_runtime.manifest import Graph
-from rmatk_runtime.parity import TOLERANCES, StageResult, check_golden, compare_embeddings, open_engines
+from rmatk_runtime.parity import TOLERANCES, StageResult, compare_embeddings
 from rmatk_runtime.pixels import check_pixels
 from rmatk_runtime.preprocess import preprocess
 from rmatk_runtime.text import class_embeddings, tokenise

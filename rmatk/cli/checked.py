@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from rmatk_export.bisect import Bisection
     from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.parity import Engine, StageResult
+    from rmatk_runtime.golden_check import Engine
+    from rmatk_runtime.parity import StageResult
     from rmatk_runtime.preprocess import UInt8
 
 
@@ -29,7 +30,7 @@ class Checked:
 
 def check_carried(bundle: Bundle, engines: Sequence[Engine]) -> Checked:
     """Check from the golden set that the bundle carries."""
-    from rmatk_runtime.parity import check_golden, golden_of
+    from rmatk_runtime.golden_check import check_golden, golden_of
 
     golden = golden_of(bundle)
     pictures = dict(zip(golden.names, golden.images, strict=True))

@@ -46,7 +46,7 @@ def parity(
     from rmatk.parity_page import write_parity_page
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.errors import ParityError
-    from rmatk_runtime.parity import open_engines
+    from rmatk_runtime.golden_check import open_engines
 
     opened = Bundle.open(bundle)
     with open_engines(opened, backend) as engines:

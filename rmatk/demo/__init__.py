@@ -29,8 +29,9 @@ from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.errors import ParityError
 from rmatk_runtime.files import check_replaceable, write_atomic
 from rmatk_runtime.frames import Frame, Prediction
+from rmatk_runtime.golden_check import open_engines
 from rmatk_runtime.loop import run as run_loop
-from rmatk_runtime.parity import StageResult, open_engines
+from rmatk_runtime.parity import StageResult
 from rmatk_runtime.sinks import JsonlSink, Sink, VideoSink
 from rmatk_runtime.sources import open_source
 from rmatk_runtime.summary import Summary

@@ -8,24 +8,17 @@ about labels (TensorRT #2709, #2999; optimum #449).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from rmatk_runtime.backends import Backend, open_backend
-from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.errors import BundleError
-from rmatk_runtime.golden import GoldenSet
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Decision, Precision, Tolerance
 from rmatk_runtime.paired import AccuracyDifference, accuracy_difference
-from rmatk_runtime.preprocess import Float32, preprocess, tensor_digest
+from rmatk_runtime.preprocess import Float32
 
 TOLERANCES: dict[Precision, Tolerance] = {
     # Same operations in the same precision: only the order of sums differs, over a dozen blocks.
@@ -40,15 +33,6 @@ TOLERANCES: dict[Precision, Tolerance] = {
 PREPROCESSING = "preprocessing"  # the stage before every engine
 WORST = 8
 DECADES = 16  # of 1 - cosine: float32 embeddings agree to about 1e-14
-
-
-@dataclass(frozen=True)
-class Engine:
-    """An image encoder to check: its stage's ``name``, the ``precision`` whose tolerance holds for it."""
-
-    name: str
-    precision: Precision
-    backend: Backend
 
 
 class Flip(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,95 +194,3 @@ def _flips(
         for i in np.flatnonzero(reference != candidate).tolist()
     ]
     return tuple(sorted(flips, key=lambda flip: -flip.margin))
-
-
-@contextmanager
-def open_engines(bundle: Bundle, backend: str = "auto") -> Iterator[list[Engine]]:
-    """Every image encoder of a bundle, loaded, for as long as the context lasts.
-
-    Raises:
-        BackendError: see :func:`~rmatk_runtime.backends.open_backend`.
-    """
-    with ExitStack() as stack:
-        engines = []
-        for graph in bundle.graphs():
-            opened = stack.enter_context(open_backend(bundle, backend, precision=graph.precision))
-            engines.append(Engine(f"{opened.name} {graph.precision}", graph.precision, opened))
-        yield engines
-
-
-def golden_of(bundle: Bundle) -> GoldenSet:
-    """The golden set that a bundle carries.
-
-    Raises:
-        BundleError: it carries none.
-    """
-    golden = bundle.golden()
-    if golden is None:
-        raise BundleError(
-            f"{bundle.path} was exported without a golden set",
-            "export with one (--golden rendered holds none of your photos), or check against the run: "
-            "rmatk parity BUNDLE DATA --against RUN",
-        )
-    return golden
-
-
-def check_golden(
-    bundle: Bundle, engines: Sequence[Engine], *, golden: GoldenSet | None = None, batch: int = 8
-) -> list[StageResult]:
-    """Check preprocessing, once, and then every engine, without torch.
-
-    Where preprocessing gives other tensors, that stage is the only one: what follows starts from them.
-
-    Args:
-        bundle: its preprocessing, classes, decision and tolerances are those checked.
-        engines: the bundle's image encoder on each engine to check.
-        golden: pictures with what PyTorch made of them; None: those that the bundle carries.
-        batch: pictures at once.
-
-    Raises:
-        BundleError: it carries none, and none were given.
-    """
-    golden = golden or golden_of(bundle)
-    manifest, classes = bundle.manifest, bundle.classes()
-    wrong: list[str] = []
-    parts: list[list[Float32]] = [[] for _ in engines]
-    for start in range(0, len(golden.images), batch):
-        own = slice(start, start + batch)
-        tensors = np.stack([preprocess(image, manifest.preprocess) for image in golden.images[own]])
-        wanted = zip(golden.names[own], golden.digests[own], tensors, strict=True)
-        wrong += [name for name, digest, tensor in wanted if tensor_digest(tensor) != digest]
-        if wrong:
-            continue
-        for part, engine in zip(parts, engines, strict=True):
-            part.append(engine.backend.embed(tensors))
-    preprocessing = _preprocessing(wrong, len(golden.images))
-    if not preprocessing:
-        return [preprocessing]
-    compare = partial(
-        compare_embeddings,
-        classes=classes,
-        decision=manifest.decision,
-        names=golden.names,
-        truth=golden.truth(classes.names),
-    )
-    return [
-        preprocessing,
-        *(
-            compare(
-                engine.name,
-                golden.embeddings,
-                np.concatenate(part),
-                tolerance=manifest.tolerances[engine.precision],
-            )
-            for part, engine in zip(parts, engines, strict=True)
-        ),
-    ]
-
-
-def _preprocessing(wrong: Sequence[str], images: int) -> StageResult:
-    """Did the golden pictures give, on this machine, the very tensors they gave at export?"""
-    reason = None
-    if wrong:
-        reason = f"{len(wrong)} of {images} tensors differ from the export's, first {wrong[0]}"
-    return StageResult(stage=PREPROCESSING, images=images, passed=not wrong, reason=reason, tolerance=None)

@@ -17,7 +17,7 @@ from rmatk_export.graph import image_graph
 from rmatk_export.reference import steps_of
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BundleError
-from rmatk_runtime.parity import golden_of
+from rmatk_runtime.golden_check import golden_of
 from rmatk_runtime.preprocess import Float32, preprocess
 
 PRECISIONS = ("fp32", "fp16", "int8")

@@ -26,8 +26,8 @@ from rmatk_runtime.engines.store import find_engine
 from rmatk_runtime.engines.tensorrt import load_tensorrt
 from rmatk_runtime.errors import BackendError, BundleError, MissingExtraError
 from rmatk_runtime.files import sha256_file
+from rmatk_runtime.golden_check import check_golden, golden_of, open_engines
 from rmatk_runtime.manifest import MANIFEST, FileEntry, encode_manifest
-from rmatk_runtime.parity import check_golden, golden_of, open_engines
 from rmatk_runtime.preprocess import preprocess
 
 LIMIT = 50_000  # the tiny image graph has 350,000 bytes of weights in float32

@@ -15,10 +15,10 @@ from rmatk_runtime.engines.options import BuildOptions
 from rmatk_runtime.engines.store import Engine, delete_engine, find_engine
 from rmatk_runtime.engines.tensorrt import FLAVOURS, load_tensorrt
 from rmatk_runtime.errors import MissingExtraError
+from rmatk_runtime.golden_check import Engine as Stage
+from rmatk_runtime.golden_check import check_golden
 from rmatk_runtime.gpu import Gpu
 from rmatk_runtime.manifest import Precision
-from rmatk_runtime.parity import Engine as Stage
-from rmatk_runtime.parity import check_golden
 
 pytestmark = pytest.mark.gpu  # not tensorrt: those run without a GPU
 

@@ -6,7 +6,7 @@ import pytest
 
 from rmatk_runtime.backends import open_backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.parity import Engine, check_golden
+from rmatk_runtime.golden_check import Engine, check_golden
 
 pytestmark = pytest.mark.gpu
 

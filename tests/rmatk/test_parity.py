@@ -14,8 +14,8 @@ from rmatk.parity import check_against_run
 from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import RunError
+from rmatk_runtime.golden_check import Engine, open_engines
 from rmatk_runtime.label_editor import add_label, rename_label
-from rmatk_runtime.parity import Engine, open_engines
 from rmatk_runtime.preprocess import Float32
 
 

@@ -16,6 +16,7 @@ from rmatk_runtime.bundle import Bundle, read_manifest
 from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.errors import BundleError, LabelError, StorageError
 from rmatk_runtime.files import write_atomic
+from rmatk_runtime.golden_check import check_golden, open_engines
 from rmatk_runtime.label_editor import (
     add_label,
     keep_threshold,
@@ -26,7 +27,6 @@ from rmatk_runtime.label_editor import (
 )
 from rmatk_runtime.labels import ClassMatrix, load_classes
 from rmatk_runtime.manifest import Decision, encode_manifest
-from rmatk_runtime.parity import check_golden, open_engines
 
 OLD = ("blue dot", "green check", "red stripe")
 

@@ -14,10 +14,11 @@ from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BundleError
 from rmatk_runtime.files import sha256_file
+from rmatk_runtime.golden_check import Engine, check_golden, golden_of, open_engines
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import MANIFEST, Decision, FileEntry, Tolerance, encode_manifest
 from rmatk_runtime.paired import accuracy_difference
-from rmatk_runtime.parity import Engine, check_golden, compare_embeddings, golden_of, open_engines
+from rmatk_runtime.parity import compare_embeddings
 from rmatk_runtime.preprocess import Float32
 
 CLASSES = ClassMatrix(("left", "right"), np.array([[1, 0], [0, 1]], np.float32))

@@ -12,8 +12,9 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.engines.key import EngineKey, Here, differences
 from rmatk_runtime.engines.store import Engine, delete_engine, write_sidecar
 from rmatk_runtime.errors import BackendError, ParityError
-from rmatk_runtime.parity import PREPROCESSING, StageResult, check_golden
-from rmatk_runtime.parity import Engine as LoadedEngine
+from rmatk_runtime.golden_check import Engine as LoadedEngine
+from rmatk_runtime.golden_check import check_golden
+from rmatk_runtime.parity import PREPROCESSING, StageResult
 from rmatk_runtime.pixels import check_pixels
 from rmatk_runtime.preprocess import Float32, UInt8
 from rmatk_runtime.tensorrt_versions import known_bad
