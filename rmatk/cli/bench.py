@@ -18,16 +18,22 @@ if TYPE_CHECKING:
 
 @app.command()
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="A bundle written by rmatk export.", show_default=False)],
-    backend: Annotated[str, typer.Option(help="The engine, as for infer, or all.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, or all that the bundle holds.")] = "all",
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A bundle written by rmatk export.", show_default=False)
+    ],
+    backend: Annotated[str, typer.Option(metavar="NAME", help="The engine, as for infer, or all.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="NAME,...", help="fp32, fp16, int8, or all that the bundle holds.")
+    ] = "all",
     batch: Annotated[str, typer.Option(metavar="N,...", help="Pictures at once.")] = "1",
     source: Annotated[
         str | None, typer.Option(metavar="FILE", help="A video, image or folder to decode.")
     ] = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Labelled photos, for accuracy.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds measured per row.")] = 100,
-    warmup: Annotated[int, typer.Option(min=0, help="Rounds before them that do not count.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds measured per row.")] = 100,
+    warmup: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Rounds before them that do not count.")
+    ] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a bundle on this machine: every format side by side."""

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")] = Path("rmatk-demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Of rendering, shots and training.")] = 1,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")] = Path(
+        "rmatk-demo"
+    ),
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of rendering, shots and training.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Render photos and a video, train, export, check parity, run, and write a page of pictures."""
+    """Go the whole way on rendered photos, and write a page of pictures.
+
+    Photos and a video are rendered; then train, export, parity and infer run on them.
+    """
     from rmatk.cli.console import print_json
     from rmatk.demo import STEPS
     from rmatk.demo import demo as run_demo

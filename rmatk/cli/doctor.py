@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @app.command()
 def doctor(
     bundle: Annotated[
-        Path | None, typer.Argument(help="Also try whether this bundle runs here.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="BUNDLE", help="Also try whether this bundle runs here.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

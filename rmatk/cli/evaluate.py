@@ -13,30 +13,39 @@ if TYPE_CHECKING:
     from rmatk.evaluate import EvalReport
 
 _Run = Annotated[
-    Path | None, typer.Argument(help="A run folder, written by rmatk train.", show_default=False)
+    Path | None,
+    typer.Argument(metavar="RUN", help="A run folder, written by rmatk train.", show_default=False),
 ]
 _Photos = Annotated[
-    Path | None, typer.Argument(help="Labelled photos, classes named as in training.", show_default=False)
+    Path | None,
+    typer.Argument(metavar="DATA", help="Labelled photos, classes named as in training.", show_default=False),
 ]
 _Protocol = Annotated[
-    str | None, typer.Option(help="Compare methods: few-shot, base-to-new, cross-dataset or domain.")
+    str | None,
+    typer.Option(metavar="NAME", help="Compare methods: few-shot, base-to-new, cross-dataset or domain."),
 ]
 _Source = Annotated[
-    Path | None, typer.Option("--data", help="What a comparison trains on; its test part is tested on.")
+    Path | None,
+    typer.Option("--data", metavar="DATA", help="What a comparison trains on; its test part is tested on."),
 ]
-_Target = Annotated[list[Path] | None, typer.Option(help="What else it tests on; repeatable.")]
-_Seeds = Annotated[str, typer.Option(help="One draw of shots and one training each.")]
-_Methods = Annotated[str, typer.Option(help="What is compared; an unknown name lists all.")]
+_Target = Annotated[
+    list[Path] | None, typer.Option(metavar="DATA", help="What else it tests on; repeatable.")
+]
+_Seeds = Annotated[str, typer.Option(metavar="N,...", help="One draw of shots and one training each.")]
+_Methods = Annotated[
+    str, typer.Option(metavar="NAME,...", help="What is compared; an unknown name lists all.")
+]
 _Csv = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures of every seed.")]
 _Markdown = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table.")]
 _MaxBad = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of DATA that may be unreadable; it is listed.")
+    float,
+    typer.Option(min=0, max=1, metavar="SHARE", help="Share of DATA that may be unreadable; it is listed."),
 ]
-_Int = Annotated[int | None, typer.Option(help="As in rmatk train.", show_default=False)]
-_Float = Annotated[float | None, typer.Option(help="As in rmatk train.", show_default=False)]
-_Text = Annotated[str | None, typer.Option(help="As in rmatk train.", show_default=False)]
+_Int = Annotated[int | None, typer.Option(metavar="N", help="As in rmatk train.", show_default=False)]
+_Float = Annotated[float | None, typer.Option(metavar="X", help="As in rmatk train.", show_default=False)]
+_Text = Annotated[str | None, typer.Option(metavar="NAME", help="As in rmatk train.", show_default=False)]
 _Template = Annotated[
-    list[str] | None, typer.Option(help="As in rmatk train; unless told, a benchmark's own.")
+    list[str] | None, typer.Option(metavar="TEXT", help="As in rmatk train; unless told, a benchmark's own.")
 ]
 
 
@@ -68,10 +77,13 @@ def evaluate(
     l3: _Float = None,
     l4: _Float = None,
     template: _Template = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 ...")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure a run on photos it has not seen (RUN DATA), or compare methods (--protocol P --data D)."""
+    """Measure a run on photos it has not seen, or compare methods.
+
+    The first takes RUN and DATA, the second --protocol NAME --data DATA.
+    """
     settings = dict(locals())
     if protocol is None:
         if run is None or data is None or source is not None:

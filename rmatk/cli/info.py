@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(help="A bundle or a run folder.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A bundle or a run folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Verify a bundle or a run and say what it holds."""

@@ -12,11 +12,11 @@ from rmatk.cli import app, console
 if TYPE_CHECKING:
     from rmatk_runtime.label_editor import Edited
 
-_Name = Annotated[str, typer.Argument(help="The class name, in words.", show_default=False)]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="The class name, in words.", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 commands = typer.Typer(
-    help="See and change a bundle's labels, here on the device: no torch, no new engine.",
+    help="See and change a bundle's labels, without torch or a new engine.",
     rich_markup_mode=None,
 )
 app.add_typer(commands, name="labels")
@@ -25,7 +25,9 @@ app.add_typer(commands, name="labels")
 @commands.callback(invoke_without_command=True)
 def _labels(
     context: typer.Context,
-    bundle: Annotated[Path, typer.Argument(help="A bundle written by rmatk export.", show_default=False)],
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A bundle written by rmatk export.", show_default=False)
+    ],
 ) -> None:
     context.obj = bundle
     if context.invoked_subcommand is None:
@@ -48,7 +50,9 @@ def add(
     name: _Name,
     prompt: Annotated[
         list[str] | None,
-        typer.Option(help='"a photo of a {}."; several are averaged; the bundle\'s own if unset.'),
+        typer.Option(
+            metavar="TEXT", help='"a photo of a {}."; several are averaged; the bundle\'s own if unset.'
+        ),
     ] = None,
     as_json: _Json = False,
 ) -> None:
@@ -69,8 +73,8 @@ def remove(context: typer.Context, name: _Name, as_json: _Json = False) -> None:
 @commands.command()
 def rename(
     context: typer.Context,
-    old: Annotated[str, typer.Argument(help="The name it has.", show_default=False)],
-    new: Annotated[str, typer.Argument(help="The name it gets.", show_default=False)],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The name it has.", show_default=False)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The name it gets.", show_default=False)],
     as_json: _Json = False,
 ) -> None:
     """Call a class something else; what it recognises stays the same."""
@@ -84,7 +88,9 @@ def replace(
     context: typer.Context,
     file: Annotated[
         typer.FileText,
-        typer.Argument(help="One class per line, then tabs and prompts if wanted; - is standard input."),
+        typer.Argument(
+            metavar="FILE", help="One class per line, then tabs and prompts if wanted; - is standard input."
+        ),
     ],
     as_json: _Json = False,
 ) -> None:

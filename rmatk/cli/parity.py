@@ -19,15 +19,18 @@ _FLIPS = 10  # of a stage on the terminal; JSON has all, a page the pictures of 
 
 @app.command()
 def parity(
-    bundle: Annotated[Path, typer.Argument(help="A bundle folder, written by rmatk export.")],
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="A bundle folder, written by rmatk export.")
+    ],
     data: Annotated[
-        Path | None, typer.Argument(help="Photos, one subfolder per class; needs --against.")
+        Path | None, typer.Argument(metavar="DATA", help="Photos, one subfolder per class; needs --against.")
     ] = None,
     against: Annotated[
         Path | None, typer.Option(metavar="RUN", help="The run to compare with, in PyTorch, on DATA.")
     ] = None,
     backend: Annotated[
-        str, typer.Option(help="The engine to check: auto, tensorrt, ort-tensorrt, cuda, cpu.")
+        str,
+        typer.Option(metavar="NAME", help="The engine to check: auto, tensorrt, ort-tensorrt, cuda, cpu."),
     ] = "auto",
     bisect: Annotated[
         bool, typer.Option("--bisect", help="Find the first node of a failing graph that departs.")
@@ -37,7 +40,10 @@ def parity(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check every stage against PyTorch: on the bundle's golden set, or on photos with --against RUN."""
+    """Check every stage of a bundle against PyTorch.
+
+    On the golden set inside the bundle, or on the photos in DATA with --against RUN.
+    """
     if (data is None) != (against is None):
         raise typer.BadParameter("DATA and --against RUN go together; neither checks from the golden set")
 

@@ -20,51 +20,67 @@ Settings = TypeVar("Settings")
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Argument(help="Photos: a subfolder per class; or a .csv, a split .json.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder to write.")],
-    model: Annotated[str, typer.Option(help="rmatk-micro, or an open_clip model name.")] = "rmatk-micro",
-    pretrained: Annotated[str | None, typer.Option(help="open_clip tag, or a local file of weights.")] = None,
-    shots: Annotated[int, typer.Option(help="Training photos per class.")] = 16,
-    seed: Annotated[int, typer.Option(help="The one source of every random draw.")] = 1,
-    epochs: Annotated[int, typer.Option(help="Passes over the training photos.")] = 40,
-    batch: Annotated[int, typer.Option(help="Photos per step.")] = 16,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
-    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
-    weight_decay: Annotated[float, typer.Option(help="Weight decay.")] = 5e-4,
-    momentum: Annotated[float, typer.Option(help="Momentum of sgd.")] = 0.9,
-    rank: Annotated[int, typer.Option(help="Bottleneck of every adapter.")] = 32,
-    scale: Annotated[float, typer.Option(help="Factor of the adaptation branch.")] = 1.0,
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Photos: a subfolder per class; or a .csv, a split .json.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run folder to write.")],
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="rmatk-micro, or an open_clip model name.")
+    ] = "rmatk-micro",
+    pretrained: Annotated[
+        str | None, typer.Option(metavar="TAG|FILE", help="open_clip tag, or a local file of weights.")
+    ] = None,
+    shots: Annotated[int, typer.Option(metavar="N", help="Training photos per class.")] = 16,
+    seed: Annotated[int, typer.Option(metavar="N", help="The one source of every random draw.")] = 1,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training photos.")] = 40,
+    batch: Annotated[int, typer.Option(metavar="N", help="Photos per step.")] = 16,
+    lr: Annotated[float, typer.Option(metavar="X", help="Peak learning rate.")] = 3e-3,
+    optimizer: Annotated[str, typer.Option(metavar="NAME", help="adamw or sgd.")] = "adamw",
+    weight_decay: Annotated[float, typer.Option(metavar="X", help="Weight decay.")] = 5e-4,
+    momentum: Annotated[float, typer.Option(metavar="X", help="Momentum of sgd.")] = 0.9,
+    rank: Annotated[int, typer.Option(metavar="N", help="Bottleneck of every adapter.")] = 32,
+    scale: Annotated[float, typer.Option(metavar="X", help="Factor of the adaptation branch.")] = 1.0,
     image_blocks: Annotated[
-        int | None, typer.Option(help="Last image blocks to adapt; two thirds unless told.")
+        int | None, typer.Option(metavar="N", help="Last image blocks to adapt; two thirds unless told.")
     ] = None,
     text_blocks: Annotated[
-        int | None, typer.Option(help="Last text blocks to adapt; two thirds unless told.")
+        int | None, typer.Option(metavar="N", help="Last text blocks to adapt; two thirds unless told.")
     ] = None,
-    l1: Annotated[float, typer.Option(help="Weight of the image reconstruction loss.")] = 1.0,
-    l2: Annotated[float, typer.Option(help="Weight of the text reconstruction loss.")] = 1.0,
-    l3: Annotated[float, typer.Option(help="Weight of the image consistency loss.")] = 0.2,
-    l4: Annotated[float, typer.Option(help="Weight of the text consistency loss.")] = 0.2,
+    l1: Annotated[float, typer.Option(metavar="X", help="Weight of the image reconstruction loss.")] = 1.0,
+    l2: Annotated[float, typer.Option(metavar="X", help="Weight of the text reconstruction loss.")] = 1.0,
+    l3: Annotated[float, typer.Option(metavar="X", help="Weight of the image consistency loss.")] = 0.2,
+    l4: Annotated[float, typer.Option(metavar="X", help="Weight of the text consistency loss.")] = 0.2,
     template: Annotated[
         list[str] | None,
         typer.Option(
-            help="Prompt with {} for the class name; repeatable. One unless told: 'a photo of a {}.'"
+            metavar="TEXT",
+            help="Prompt with {} for the class name; repeatable. One unless told: 'a photo of a {}.'",
         ),
     ] = None,
     max_bad: Annotated[
-        float, typer.Option(help="Share of the photos drawn that may be unreadable; they are listed.")
+        float,
+        typer.Option(
+            metavar="SHARE", help="Share of the photos drawn that may be unreadable; they are listed."
+        ),
     ] = 0.0,
     augment: Annotated[
         bool,
         typer.Option("--augment", help="Random crops and mirror images; nothing is cached: far slower."),
     ] = False,
     precision: Annotated[
-        str, typer.Option(help="auto, fp32, bf16 or fp16; auto: 16 bits on a GPU, fp32 on most CPUs.")
+        str,
+        typer.Option(
+            metavar="NAME", help="auto, fp32, bf16 or fp16; auto: 16 bits on a GPU, fp32 on most CPUs."
+        ),
     ] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 ...")] = "cpu",
     cache: Annotated[
-        str, typer.Option(help="Where frozen activations are kept: auto, memory, disk or off.")
+        str,
+        typer.Option(metavar="NAME", help="Where frozen activations are kept: auto, memory, disk or off."),
     ] = "auto",
-    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 15.0,
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Seconds between checkpoints.")
+    ] = 15.0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew where an interrupted run could go on.")
     ] = False,
@@ -76,7 +92,10 @@ def train(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Fit adapters to a few photos per class; the same command goes on after an interruption."""
+    """Fit adapters to a few photos per class.
+
+    The same command goes on after an interruption.
+    """
     from rmatk.config import Execution, TrainConfig
 
     given = {**locals(), "templates": tuple(template) if template else None}

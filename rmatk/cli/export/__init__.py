@@ -34,7 +34,10 @@ def export(
     deepstream: opt.DeepStream = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Fold a run's adapters into ONNX graphs, check parity, write a bundle; from it engines, server files."""
+    """Turn a run into a bundle, a bundle into engines and server files.
+
+    Adapters are folded into ONNX graphs; what does not agree with PyTorch is not left behind.
+    """
     from rmatk.cli.console import print_json
     from rmatk.cli.export import engines, run, servers
     from rmatk_runtime.engines.options import BuildOptions

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Source = Annotated[
     Path,
     typer.Argument(
+        metavar="SOURCE",
         help="A run, written by rmatk train; or a bundle, with --trt, --triton or --deepstream.",
         show_default=False,
     ),
@@ -29,8 +30,12 @@ Precisions = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 # From a run
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="The bundle folder to write.")]
-Data = Annotated[Path | None, typer.Option(help="Where the training photos lie now, if they were moved.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", metavar="BUNDLE", help="The bundle folder to write.")
+]
+Data = Annotated[
+    Path | None, typer.Option(metavar="DATA", help="Where the training photos lie now, if they were moved.")
+]
 Golden = Annotated[
     str,
     typer.Option(
@@ -97,7 +102,8 @@ DeepStream = Annotated[
     typer.Option("--deepstream", metavar="DIR", help="Write a classifier for DeepStream's nvinfer."),
 ]
 Name = Annotated[
-    str | None, typer.Option(help="The models' name in Triton; the bundle's folder name if unset.")
+    str | None,
+    typer.Option(metavar="NAME", help="The models' name in Triton; the bundle's folder name if unset."),
 ]
 
 _RUN_ONLY = ("out", "data", "golden")

@@ -51,7 +51,10 @@ def infer(
     allow_cpu: opt.AllowCpu = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Classify images, videos or a camera with a bundle."""
+    """Classify images, videos or a camera with a bundle.
+
+    Each INPUT is an image, a folder, a glob, a video, or a camera as for --camera.
+    """
     uris = [*(inputs or ()), *([camera] if camera else ())]
     if not uris:
         raise typer.BadParameter("give images, folders or videos to look at, or --camera URI")

@@ -18,10 +18,13 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-Bundle = Annotated[Path, typer.Argument(help="A bundle written by rmatk export.", show_default=False)]
+Bundle = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="A bundle written by rmatk export.", show_default=False)
+]
 
 # Where frames come from
-Inputs = Annotated[list[str] | None, typer.Argument(help="Images, folders, globs, videos, or a camera.")]
+# Hidden in the list of arguments, where Typer writes <list[str]>: the command's own text says what it takes
+Inputs = Annotated[list[str] | None, typer.Argument(metavar="INPUT", hidden=True)]
 Camera = Annotated[
     str | None,
     typer.Option(
@@ -60,7 +63,7 @@ Webhook = Annotated[str | None, typer.Option(metavar="URL", help="Post results a
 Mqtt = Annotated[str | None, typer.Option(metavar="URL", help="Publish results: mqtt://user:pw@host/topic")]
 Publish = Annotated[
     Literal["change", "all"],
-    typer.Option(help="What goes to webhook and MQTT: changes of the label, or all."),
+    typer.Option(metavar="change|all", help="What goes to webhook and MQTT: changes of the label, or all."),
 ]
 Web = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A page with the live picture.")]
 WebToken = Annotated[
@@ -75,20 +78,27 @@ Snapshots = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 
 # How frames become results
-TopK = Annotated[int, typer.Option(min=1, help="Labels per frame.")]
+TopK = Annotated[int, typer.Option(min=1, metavar="N", help="Labels per frame.")]
 Threshold = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Reject below this probability; the bundle's own if unset.")
+    float | None,
+    typer.Option(min=0, max=1, metavar="P", help="Reject below this probability; the bundle's own if unset."),
 ]
-Every = Annotated[int, typer.Option(min=1, help="Classify every N-th frame.")]
+Every = Annotated[int, typer.Option(min=1, metavar="N", help="Classify every N-th frame.")]
 Smooth = Annotated[
     float | None,
     typer.Option(metavar="SECONDS", help="Average over time; half-life. Begins anew with each scene."),
 ]
-MaxFrames = Annotated[int | None, typer.Option(min=1, help="Stop after so many results.")]
+MaxFrames = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many results.")]
 Duration = Annotated[float | None, typer.Option(metavar="SECONDS", help="Stop after so long.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Frames at once; if unset 8 for files, 1 live.")]
+Batch = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Frames at once; if unset 8 for files, 1 live.")
+]
 
 # What runs the model
-Backend = Annotated[str, typer.Option(help="The engine: auto, tensorrt, ort-tensorrt, cuda, cpu.")]
-Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8; the bundle's first if unset.")]
+Backend = Annotated[
+    str, typer.Option(metavar="NAME", help="The engine: auto, tensorrt, ort-tensorrt, cuda, cpu.")
+]
+Precision = Annotated[
+    str | None, typer.Option(metavar="NAME", help="fp32, fp16 or int8; the bundle's first if unset.")
+]
 AllowCpu = Annotated[bool, typer.Option("--allow-cpu", help="Accept the CPU where the GPU cannot start.")]
