@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from dataclasses import dataclass
 
 from rmatk_runtime.errors import BackendError
 
 _MISSING = "install NVIDIA's driver; in a container, start it with --gpus all or --runtime nvidia"
+_NO_DEVICE = 100  # CUresult: also where CUDA_VISIBLE_DEVICES names none that is there
 _MAJOR, _MINOR, _INTEGRATED = 75, 76, 18  # CUdevice_attribute
+_UNHIDE = "unset CUDA_VISIBLE_DEVICES, or give it a number that nvidia-smi -L lists"
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,11 @@ class Gpu:
     integrated: bool
 
 
+def hidden_on_purpose() -> bool:
+    """Whether ``CUDA_VISIBLE_DEVICES``, which chooses among several GPUs, says that there shall be none."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+
+
 def driver() -> ctypes.CDLL:
     """The started driver.
 
@@ -31,7 +39,10 @@ def driver() -> ctypes.CDLL:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
         raise BackendError("no NVIDIA driver (libcuda.so.1 cannot be loaded)", _MISSING) from None
-    if status := cuda.cuInit(0):
+    status = cuda.cuInit(0)
+    if status == _NO_DEVICE and (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        raise BackendError(f"CUDA_VISIBLE_DEVICES={chosen!r} leaves no GPU to be seen", _UNHIDE)
+    if status:
         raise BackendError(f"NVIDIA's driver does not start (cuInit: error {status})", _MISSING)
     return cuda
 
@@ -48,7 +59,7 @@ def driver_version() -> str:
 
 
 def list_gpus() -> list[Gpu]:
-    """Every GPU that the driver lists.
+    """Every GPU that the driver lists; the first is the one that engines use.
 
     Raises:
         BackendError: no driver, or no GPU.

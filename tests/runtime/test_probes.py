@@ -201,6 +201,21 @@ def test_driver_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "cuInit: error 804" in accelerators.probe_gpu(jetson=True, root=tmp_path).reason
 
 
+@pytest.mark.parametrize("chosen", ["", "7", None])
+def test_gpus_hidden_by_the_environment_are_not_taken_for_a_missing_driver(
+    chosen: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(nvidia.ctypes, "CDLL", lambda name: SimpleNamespace(cuInit=lambda flags: 100))
+    if chosen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        assert "cuInit: error 100" in accelerators.probe_gpu(jetson=True, root=tmp_path).reason
+        return
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    probe = accelerators.probe_gpu(jetson=True, root=tmp_path)
+    assert not probe.ok and not probe.optional
+    assert f"CUDA_VISIBLE_DEVICES={chosen!r}" in probe.reason and "unset" in str(probe.hint)
+
+
 def test_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerators, "list_gpus", lambda: [ORIN])
     monkeypatch.setattr(accelerators, "driver_version", lambda: "12.6")

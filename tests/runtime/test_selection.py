@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -269,6 +270,29 @@ def test_a_missing_package_is_a_reason_like_others(
         open_backend(bundle)
 
 
+@pytest.mark.parametrize(("chosen", "refused"), [("", False), ("-1", False), ("7", True), (None, True)])
+def test_a_gpu_hidden_on_purpose_is_none_and_one_that_does_not_start_is_one(
+    bundle: Bundle,
+    no_gpu: None,
+    ort: Callable[..., FakeOnnxRuntime],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    chosen: str | None,
+    refused: bool,
+):
+    ort()
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(selection, "_DEVICES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    if refused:
+        with pytest.raises(BackendError, match="a GPU is here, and nothing can use it"):
+            open_backend(bundle)
+    else:
+        assert open_backend(bundle).name == "onnxruntime cpu"
+
+
 def test_cuda_is_asked_for_with_its_options_and_nothing_beside_it(
     bundle: Bundle,
     gpu: FakeCudaRuntime,
@@ -281,6 +305,14 @@ def test_cuda_is_asked_for_with_its_options_and_nothing_beside_it(
     assert provider == CUDA and options["use_tf32"] == "0" and options["device_id"] == "0"
     assert entries["session.disable_cpu_ep_fallback"] == "1"
     assert runtime.preloaded == 1 and not capsys.readouterr().out  # what it prints stays out of results
+
+
+def test_a_session_that_fell_back_without_a_word_is_refused(
+    bundle: Bundle, gpu: FakeCudaRuntime, ort: Callable[..., FakeOnnxRuntime]
+):
+    ort().forbids_fallback = False
+    with pytest.raises(BackendError, match=f"asked ONNX Runtime for {CUDA}, it granted {CPU}"):
+        open_backend(bundle, "cuda")
 
 
 def test_the_cpu_is_asked_for_without_gpu_options(
@@ -310,6 +342,13 @@ def test_the_tensorrt_provider_keeps_its_engines_in_the_bundle_by_what_they_depe
     monkeypatch.setattr(machine, "this_machine", lambda: other)
     open_backend(bundle, "ort-tensorrt")
     assert Path(runtime.asked[1][1]["trt_engine_cache_path"]) != folder
+    file = "image_encoder.onnx"
+    changed = msgspec.structs.replace(bundle.manifest.files[file], sha256="e" * 64)
+    files = {**bundle.manifest.files, file: changed}
+    other_graph = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, files=files))
+    open_backend(other_graph, "ort-tensorrt")
+    folders = {options["trt_engine_cache_path"] for _, options, _ in runtime.asked}
+    assert len(folders) == 3
     assert Bundle.open(bundle.path) == bundle  # more files than the manifest lists do no harm
 
 

@@ -21,7 +21,7 @@ from rmatk_runtime.engines.options import BuildOptions
 from rmatk_runtime.engines.tensorrt import TensorRt, load_tensorrt
 from rmatk_runtime.errors import BackendError
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime, Status
-from tests.runtime.fakes.tensorrt_builder import MEMBERS
+from tests.runtime.fakes.tensorrt_builder import MEMBERS, Severity
 from tests.runtime.fakes.tensorrt_runtime import (
     REMOVED,
     SCRATCH,
@@ -309,6 +309,24 @@ def test_a_plan_of_another_version_is_refused_in_tensorrts_words(cuda: FakeCudaR
     with pytest.raises(BackendError, match="does not load test.engine: plan of 10.3.0") as caught:
         TensorRtBackend(trt, fake_plan(graph), "test.engine", Cuda(cuda))
     assert "rmatk export" in (caught.value.hint or "")
+    assert not cuda.live
+
+
+def test_a_plan_that_finds_no_memory_is_not_told_to_be_built_again(cuda: FakeCudaRuntime, graph: Path):
+    module = fake_tensorrt(cuda, "10.3.0")
+    load = module.Runtime.__call__
+
+    def full(logger: Any) -> Any:
+        runtime = load(logger)
+        runtime.deserialize_cuda_engine = lambda data: logger.log(
+            Severity.ERROR, "CUDA error 2: out of memory"
+        )
+        return runtime
+
+    module.Runtime = full
+    with pytest.raises(BackendError, match=r"does not load test.engine: .*out of memory") as caught:
+        TensorRtBackend(TensorRt(module, "tensorrt", "10.3.0"), fake_plan(graph), "test.engine", Cuda(cuda))
+    assert "--batch" in str(caught.value.hint) and "close what else" in str(caught.value.hint)
     assert not cuda.live
 
 

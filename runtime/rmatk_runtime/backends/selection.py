@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from rmatk_runtime.backends.base import Backend
 from rmatk_runtime.errors import BackendError, MissingExtraError
-from rmatk_runtime.gpu import list_gpus
+from rmatk_runtime.gpu import hidden_on_purpose, list_gpus
 from rmatk_runtime.probes.jetson import jetson_model
 from rmatk_runtime.probes.packages import install_hint
 
@@ -176,4 +176,6 @@ def _gpu_is_here() -> bool:
     try:
         return bool(list_gpus())
     except BackendError:
+        if hidden_on_purpose():
+            return False
         return jetson_model() is not None or any(_DEVICES.glob("nvidia[0-9]*"))

@@ -19,7 +19,9 @@ def probe_gpu(*, jetson: bool, root: Path = Path("/")) -> Probe:
         names = ", ".join(map(_describe, list_gpus()))
         return Probe("gpu", True, f"{names}; driver for CUDA {driver_version()}")
     except BackendError as error:
-        problem = error.message
+        problem, hint = error.message, error.hint
+    if "CUDA_VISIBLE_DEVICES" in problem:
+        return Probe("gpu", False, problem, hint)
     if not (jetson or _has_nvidia_gpu(root)):
         return Probe("gpu", False, f"{problem}, and no NVIDIA GPU on the PCI bus", optional=True)
     if _in_container(root):

@@ -62,6 +62,18 @@ def test_an_engine_is_a_plain_plan_with_its_key_beside_it(bundle: Bundle):
     assert Bundle.open(bundle.path).manifest == bundle.manifest  # the bundle stays whole
 
 
+def test_a_plan_larger_than_memory_is_a_named_error(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    engine = write(bundle)
+
+    def read(path: Path) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    with pytest.raises(BackendError, match="does not fit into this machine's memory") as caught:
+        engine.read()
+    assert "swap" in str(caught.value.hint)
+
+
 def test_parity_is_kept_in_the_sidecar(bundle: Bundle):
     engine = write(bundle)
     stage = StageResult(stage="engine", images=8, passed=True, reason=None, tolerance=None)

@@ -35,6 +35,7 @@ class FakeOnnxRuntime:
     asked: list[tuple[str, dict[str, str], dict[str, str]]] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     preloaded: int = 0
+    forbids_fallback: bool = True  # older versions do not know that entry, and say nothing
     __version__ = "1.26.0"
     capi = onnxruntime.capi
     SessionOptions = SessionOptions
@@ -50,7 +51,7 @@ class FakeOnnxRuntime:
         ((provider, provider_options),) = providers
         self.asked.append((provider, provider_options, options.entries))
         if provider not in (*self.granted, CPU):
-            if options.entries.get("session.disable_cpu_ep_fallback") == "1":
+            if self.forbids_fallback and options.entries.get("session.disable_cpu_ep_fallback") == "1":
                 raise RuntimeError("fallback to CPU EP has been explicitly disabled by the user")
             provider = CPU
         return Session(self, onnxruntime.InferenceSession(path, options, providers=[CPU], **rest), provider)
