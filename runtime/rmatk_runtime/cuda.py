@@ -33,6 +33,7 @@ class Cuda:
 
     def __init__(self, runtime: Any) -> None:
         self.runtime = runtime
+        self._failures: set[str] = set()  # CUDA's names of the errors so far
 
     @classmethod
     def load(cls) -> Cuda:
@@ -66,8 +67,21 @@ class Cuda:
             raise self._error(name, status)
         return values[0] if len(values) == 1 else tuple(values) or None
 
+    def attempt(self, name: str, *arguments: Any) -> None:
+        """One call on the way out: its failure cannot be helped, and would hide an error that came before.
+
+        A lost GPU answers every call alike, so the log has a warning only for what CUDA had not said before.
+        """
+        before = len(self._failures)
+        try:
+            self.call(name, *arguments)
+        except BackendError as error:
+            known = len(self._failures) == before
+            logger.log(logging.DEBUG if known else logging.WARNING, "%s", error.message)
+
     def _error(self, call: str, status: Any) -> BackendError:
         error = self.runtime.cudaGetErrorName(status)[1].decode()
+        self._failures.add(error)
         text = self.runtime.cudaGetErrorString(status)[1].decode()
         if error == "cudaErrorInsufficientDriver":
             return self._driver_error()
@@ -102,11 +116,7 @@ def _version(number: int) -> str:
 
 
 class Resource:
-    """What one call of CUDA gave and another takes back.
-
-    A failure to give back is logged, not raised: nothing can be done about it, and it would hide the error
-    that came before.
-    """
+    """What one call of CUDA gave and another takes back; a failure to give back is logged, not raised."""
 
     def __init__(self, cuda: Cuda, handle: Any, release: str) -> None:
         self.cuda = cuda
@@ -126,12 +136,8 @@ class Resource:
     def close(self) -> None:
         """Give back; calling it twice does no harm."""
         handle, self._handle = self._handle, None
-        if handle is None:
-            return
-        try:
-            self.cuda.call(self._release, handle)
-        except BackendError as error:
-            logger.warning("%s", error.message)
+        if handle is not None:
+            self.cuda.attempt(self._release, handle)
 
     def __enter__(self: Self) -> Self:
         return self
@@ -210,6 +216,10 @@ class Stream(Resource):
     def wait(self) -> None:
         """Return when all work given so far is done; errors of that work show here."""
         self.cuda.call("cudaStreamSynchronize", self.handle)
+
+    def settle(self) -> None:
+        """:meth:`wait` before everything is released; a GPU that gave up is logged, not raised."""
+        self.cuda.attempt("cudaStreamSynchronize", self.handle)
 
     def capture(self, work: Callable[[], None]) -> Graph:
         """Note down what ``work`` gives this stream, without doing it; the stream then works as before.

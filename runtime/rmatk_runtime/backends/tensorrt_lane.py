@@ -103,10 +103,7 @@ class Lane:
 
     def close(self) -> None:
         """Wait for what is under way, then release everything."""
-        try:
-            self._stream.wait()
-        except BackendError as error:  # the GPU gave up; what it holds is released all the same
-            logger.warning("%s", error.message)
+        self._stream.settle()
         while self._sizes:
             self._sizes.popitem()[1].close()
         self._resources.close()

@@ -48,7 +48,8 @@ _RELEASES = {
 class FakeCudaRuntime:
     """``calls`` holds every call in order; ``live`` what was acquired and not given back.
 
-    ``fail`` maps a number of calls made so far to the error that the next one returns instead of working.
+    ``fail`` maps a number of calls made so far to the error that the next one returns instead of working;
+    ``lost``: from that many calls on, each one fails, as when the GPU fell off or a kernel went astray.
     """
 
     cudaHostAllocDefault = 0
@@ -61,6 +62,7 @@ class FakeCudaRuntime:
         self.live: dict[int, str] = {}
         self.sizes: dict[int, int] = {}
         self.fail: dict[int, Status] = {}
+        self.lost: int | None = None
         self.memory: dict[int, Any] = {}
         self.queues: dict[int, list[Work]] = {}
         self.capturing: dict[int, list[Work]] = {}
@@ -75,6 +77,9 @@ class FakeCudaRuntime:
 
         def call(*arguments: Any) -> tuple[Any, ...]:
             status = self.fail.get(len(self.calls), Status.cudaSuccess)
+            lost = self.lost is not None and len(self.calls) >= self.lost
+            if lost and not name.startswith("cudaGetError"):
+                status = Status.cudaErrorIllegalAddress
             self.calls.append((name, arguments))
             if name in _RELEASES:  # CUDA reports errors of earlier work here, and still releases
                 self._give_back(name, *arguments)
