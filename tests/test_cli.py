@@ -150,6 +150,38 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         main()
 
 
+def test_what_is_neither_bundle_nor_run(rmatk, tmp_path: Path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file", tmp_path / "absent"):
+        code, _, err = rmatk("info", path)
+        assert (
+            code == 1 and "found no manifest.json and no run.json in" in err and " hint: rmatk train" in err
+        )
+    code, _, err = rmatk("export", tmp_path / "absent", "-o", tmp_path / "bundle")
+    assert code == 1 and "no such run or bundle" in err and " hint: make a run: rmatk train" in err
+
+
+def test_info_of_a_run_tells_accuracy_on_photos_not_trained_on(rmatk, micro_run: Path, tiny_run):
+    code, out, _ = rmatk("info", tiny_run.path)
+    record = tiny_run.record.metrics
+    assert code == 0 and f"{record.train_accuracy:.1%}, zero-shot" in out
+    code, out, _ = rmatk("info", micro_run / "run")
+    assert code == 0 and "validation" in out and "no photos were left for it" in out
+
+
+def test_parity_on_a_data_set_in_parts_and_on_strange_classes(rmatk, micro_run: Path, tmp_path: Path):
+    bundle, parts, strange = tmp_path / "bundle", tmp_path / "parts", tmp_path / "strange"
+    assert rmatk("export", micro_run / "run", "-o", bundle, "--golden", "none")[0] == 0
+    for part in ("train", "test"):
+        shutil.copytree(micro_run / "photos", parts / part)
+    code, out, _ = rmatk("parity", bundle, parts, "--against", micro_run / "run", "--json")
+    stages = json.loads(out)["stages"]
+    assert code == 0 and stages[0]["images"] == 8 and "nothing is said of accuracy" not in out
+    shutil.copytree(micro_run / "photos" / "red_thing", strange / "ruby")
+    code, out, _ = rmatk("parity", bundle, strange, "--against", micro_run / "run")
+    assert code == 0 and "not labels of the bundle, so nothing is said of accuracy: ruby" in out
+
+
 def test_version(rmatk):
     from rmatk import __version__
 

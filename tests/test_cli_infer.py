@@ -211,6 +211,24 @@ def test_usage_errors_leave_with_2(
     assert code == 2 and message in errors
 
 
+def test_engines_of_the_command_line_are_the_runtimes(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
+    from typing import get_args
+
+    from rmatk.cli.infer.options import BackendName
+    from rmatk_runtime.backends import BACKENDS
+
+    assert get_args(BackendName) == BACKENDS
+    for command in (("infer", bundle, photos), ("parity", bundle), ("bench", bundle)):
+        code, _, errors = rmatk(*command, "--backend", "quantum")
+        assert code == 2 and "'ort-tensorrt'" in errors
+
+
+def test_a_place_that_takes_no_file_is_named(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
+    """The hint fits every option that writes, not only ``-o``, which infer does not have."""
+    code, _, errors = rmatk("infer", bundle, photos, "--jsonl", "/proc/results.jsonl")
+    assert code == 1 and "cannot write /proc/results.jsonl" in errors and errors.endswith("another place\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

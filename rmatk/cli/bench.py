@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rmatk.cli import app, console
+from rmatk.cli.infer.options import BackendName
 
 if TYPE_CHECKING:
     from rmatk_runtime.bench import Bench, Row
@@ -21,7 +22,9 @@ def bench(
     bundle: Annotated[
         Path, typer.Argument(metavar="BUNDLE", help="A bundle written by rmatk export.", show_default=False)
     ],
-    backend: Annotated[str, typer.Option(metavar="NAME", help="The engine, as for infer, or all.")] = "auto",
+    backend: Annotated[
+        Literal[BackendName, "all"], typer.Option(metavar="NAME", help="The engine, as for infer, or all.")
+    ] = "auto",
     precision: Annotated[
         str, typer.Option(metavar="NAME,...", help="fp32, fp16, int8, or all that the bundle holds.")
     ] = "all",
@@ -72,9 +75,11 @@ def _batches(text: str) -> tuple[int, ...]:
 
 
 def _precisions(bundle: Bundle, wanted: str) -> tuple[str, ...]:
+    """``all``, or ``fp32,int8``: each must be in the bundle."""
     if wanted == "all":
         return tuple(graph.precision for graph in bundle.graphs())
-    return (bundle.graph(wanted).precision,)
+    names = dict.fromkeys(name.strip() for name in wanted.split(","))
+    return tuple(bundle.graph(name).precision for name in names)
 
 
 def _photos(data: Path | None) -> list[tuple[Path, str]]:

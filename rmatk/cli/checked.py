@@ -46,14 +46,14 @@ def check_photos(bundle: Bundle, engines: Sequence[Engine], run: Path, data: Pat
     """Check against the run, in PyTorch, on the photos in ``data``."""
     from rmatk.backbone import load_backbone
     from rmatk.cli.console import progress_bar
-    from rmatk.data import read_folder
+    from rmatk.datasets import open_dataset
     from rmatk.parity import check_against_run, reference_graph
     from rmatk.run import load_run
     from rmatk_runtime.preprocess import load_image
 
     loaded = load_run(run)
     config = loaded.record.config
-    photos = read_folder(data)
+    photos = open_dataset(data, "test")
     backbone = load_backbone(config.model, config.pretrained)
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("photos", total=len(photos.flat()[0]), note="")
@@ -66,8 +66,11 @@ def check_photos(bundle: Bundle, engines: Sequence[Engine], run: Path, data: Pat
             on_images=lambda count: progress.advance(task, count),
         )
     basis = f"against {run} in PyTorch, both branches present, on the photos in {data}"
+    known = bundle.classes().names
+    if strange := [name for name in photos.class_names if name not in known]:
+        basis += f"; not labels of the bundle, so nothing is said of accuracy: {', '.join(strange)}"
     return Checked(
-        stages, basis, lambda name: load_image(data / name), lambda: reference_graph(loaded, backbone)
+        stages, basis, lambda name: load_image(photos.root / name), lambda: reference_graph(loaded, backbone)
     )
 
 

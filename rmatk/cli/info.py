@@ -20,10 +20,18 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Verify a bundle or a run and say what it holds."""
+    from rmatk_runtime.errors import BundleError
+    from rmatk_runtime.manifest import MANIFEST
+
     if (path / "run.json").is_file():
         _show_run(path, as_json)
-    else:
+    elif (path / MANIFEST).is_file():
         _show_bundle(path, as_json)
+    else:
+        raise BundleError(
+            f"expected a bundle or a run, found no {MANIFEST} and no run.json in {path}",
+            "rmatk train DATA -o RUN makes a run, rmatk export RUN -o BUNDLE a bundle of it",
+        )
 
 
 def _show_bundle(path: Path, as_json: bool) -> None:
@@ -137,8 +145,16 @@ def _show_run(path: Path, as_json: bool) -> None:
         ("classes", f"{len(record.class_names)}: {', '.join(record.class_names)}"),
         ("photos", f"{len(record.train_files)} to train, {len(record.validation_files)} to validate"),
         ("shots, seed", f"{config.shots}, {config.seed}"),
-        ("training accuracy", f"{metrics.train_accuracy:.1%}"),
+        ("training accuracy", _gain(metrics.train_accuracy, metrics.train_zero_shot_accuracy)),
+        ("validation", _gain(metrics.validation_accuracy, metrics.validation_zero_shot_accuracy)),
         ("adapter", f"sha256 {record.adapter_sha256[:16]}, verified"),
     ]
     print_table(str(path), ("run", ""), rows, text=True)
     print_next(f"rmatk export {path} -o BUNDLE")
+
+
+def _gain(adapted: float | None, zero_shot: float | None) -> str:
+    """``66.7%, zero-shot 33.3%``; without validation shots there is none."""
+    if adapted is None or zero_shot is None:
+        return "no photos were left for it"
+    return f"{adapted:.1%}, zero-shot {zero_shot:.1%}"

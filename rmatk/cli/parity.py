@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rmatk.cli import app
+from rmatk.cli.infer.options import Backend
 
 if TYPE_CHECKING:
     from rmatk_export.bisect import Bisection
@@ -28,10 +29,7 @@ def parity(
     against: Annotated[
         Path | None, typer.Option(metavar="RUN", help="The run to compare with, in PyTorch, on DATA.")
     ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="The engine to check: auto, tensorrt, ort-tensorrt, cuda, cpu."),
-    ] = "auto",
+    backend: Backend = "auto",
     bisect: Annotated[
         bool, typer.Option("--bisect", help="Find the first node of a failing graph that departs.")
     ] = False,

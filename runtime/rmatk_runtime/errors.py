@@ -104,7 +104,7 @@ def naming_storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageError(
-                f"disk full while writing {path}", "free some space, or choose another place with -o"
+                f"disk full while writing {path}", "free some space, or choose another place"
             ) from error
         reason = error.strerror or str(error)
-        raise StorageError(f"cannot write {path}: {reason}", "choose another place with -o") from error
+        raise StorageError(f"cannot write {path}: {reason}", "choose another place") from error

@@ -91,10 +91,11 @@ def decode_image(file: Path | IO[bytes], name: str) -> Image.Image:
         raise DataError(f"no such image: {name}") from None
     except UnidentifiedImageError:
         raise DataError(f"{name} is not an image that can be read") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombWarning) as error:
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        most = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise DataError(f"{name} has more than {most} million pixels", "save it smaller") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DataError(f"{name} cannot be decoded: {error}") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{name} is too large: {error}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -152,3 +152,7 @@ def test_the_command_prints_tables_or_json(rmatk, tiny_bundle: Path, tiny_run):
     assert rmatk("bench", tiny_bundle, "--batch", "1,x")[0] == 2
     code, _, err = rmatk("bench", tiny_bundle, "--precision", "int8")
     assert code == 1 and "holds no int8 graph" in err
+    code, out, _ = rmatk("bench", tiny_bundle, "--json", *short, "--precision", "fp32, fp32")
+    assert code == 0 and {row["precision"] for row in json.loads(out)["rows"]} == {"fp32"}
+    code, _, err = rmatk("bench", tiny_bundle, "--precision", "fp32,int8")
+    assert code == 1 and "holds no int8 graph" in err

@@ -92,9 +92,22 @@ def test_glob_and_several_images_become_one_source(tmp_path: Path) -> None:
         save_image(tmp_path / name)
     assert names(open_source(str(tmp_path / "*.png"))) == ["1.png", "2.png", "10.png"]
     assert names(open_source(str(tmp_path / "**/*.png"))) == ["1.png", "2.png", "10.png", "3.png"]
+    assert names(open_source(str(tmp_path / "s*"))) == ["3.png"]  # a folder, as where the shell expands it
+    assert names(open_source(str(tmp_path / "**"))) == ["1.png", "2.png", "10.png", "other.jpg", "3.png"]
     source = open_source(str(tmp_path / "2.png"), str(tmp_path / "sub"), str(tmp_path / "1.png"))
     assert source.info.frames == 3
     assert names(source) == ["2.png", "3.png", "1.png"]
+
+
+@pytest.mark.parametrize("limit", [30, 70])  # 100 pixels: more than twice the limit, and a little more
+def test_a_picture_of_too_many_pixels_is_to_be_made_smaller(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (10, 10)).save(tmp_path / "vast.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(SourceError, match=r"vast.png has more than \d+ million pixels") as caught:
+        list(open_source(str(tmp_path / "vast.png")))
+    assert caught.value.hint == "save it smaller"
 
 
 def test_unreadable_image_among_many_is_skipped_counted_and_logged(
@@ -122,7 +135,7 @@ def test_nothing_readable_is_an_error(tmp_path: Path, count: int) -> None:
     ("uri", "message"),
     [
         ("nowhere.jpg", "no such file"),
-        ("*.nothing", "no file matches"),
+        ("*.nothing", "nothing matches"),
         ("ftp://user:hunter2@host/x", "ftp://"),
         ("csi://front", "names no CSI camera"),
         ("test://8x8", "at least 16x16"),

@@ -36,6 +36,7 @@ SCHEMES = st.sampled_from(["rtsp", "rtsps", "http", "https", "ftp", "RTSP"])
         ("http://cam/mjpeg", "http://cam/mjpeg"),
         ("photos/me@2x.png", "photos/me@2x.png"),
         ("/dev/video0", "/dev/video0"),
+        ("test://640x480@30?frames=9", "test://640x480@30?frames=9"),
     ],
 )
 def test_credentials_are_removed(uri: str, clean: str) -> None:

@@ -125,14 +125,16 @@ def check_together(context: typer.Context, source: Path) -> None:
 
     Raises:
         BadParameter: names them.
+        RunError: there is no such run or bundle.
     """
+    from rmatk_runtime.errors import RunError
     from rmatk_runtime.manifest import MANIFEST
 
     given = [name for name in context.params if _was_given(context, name)]
     bundle, trt, triton = (source / MANIFEST).is_file(), "trt" in given, "triton" in given
     serving = triton or "deepstream" in given
     if not source.exists():
-        raise typer.BadParameter(f"there is no run or bundle {source}")
+        raise RunError(f"no such run or bundle: {source}", "make a run: rmatk train DATA -o RUN")
     if bundle and not (trt or serving):
         raise typer.BadParameter(
             f"{source} is a bundle already; --trt builds engines from it, --triton and --deepstream write "

@@ -95,10 +95,12 @@ Batch = Annotated[
 ]
 
 # What runs the model
+BackendName = Literal["auto", "tensorrt", "ort-tensorrt", "cuda", "cpu"]
 Backend = Annotated[
-    str, typer.Option(metavar="NAME", help="The engine: auto, tensorrt, ort-tensorrt, cuda, cpu.")
+    BackendName, typer.Option(metavar="NAME", help="The engine: auto, tensorrt, ort-tensorrt, cuda, cpu.")
 ]
 Precision = Annotated[
-    str | None, typer.Option(metavar="NAME", help="fp32, fp16 or int8; the bundle's first if unset.")
+    Literal["fp32", "fp16", "int8"] | None,
+    typer.Option(metavar="NAME", help="fp32, fp16 or int8; the bundle's first if unset."),
 ]
 AllowCpu = Annotated[bool, typer.Option("--allow-cpu", help="Accept the CPU where the GPU cannot start.")]

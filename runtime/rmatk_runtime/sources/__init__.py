@@ -116,9 +116,10 @@ def _expand(uri: str) -> list[Path]:
         raise SourceError(f"no such file, folder or camera: {without_credentials(uri)}", _KNOWN)
     # glob, not Path.glob, which refuses absolute patterns
     found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-    found = [entry for entry in found if entry.is_file()]
+    deep = "**" in uri  # which finds what lies in the folders by itself
+    found = [entry for entry in found if entry.is_file() or (entry.is_dir() and not deep)]
     if not found:
         raise SourceError(
-            f"no file matches {without_credentials(uri)}", "quote the pattern, and check it with ls"
+            f"nothing matches {without_credentials(uri)}", "quote the pattern, and check it with ls"
         )
     return sorted(found, key=lambda entry: natural_key(str(entry)))

@@ -18,6 +18,8 @@ def without_credentials(uri: str) -> str:
     ``?`` stands before it, the address too, for what follows may be the query's. Losing a host's name in a
     rare path with ``@`` is the smaller harm.
     """
+    if uri.lower().startswith("test://"):  # a size and a rate, parted by @: nothing secret
+        return uri
     if uri.lower().startswith("gst:"):
         return "gst:" + " ! ".join(_elements(uri[4:]))
     scheme, separator, rest = uri.partition("://")

@@ -61,7 +61,7 @@ class ImageSource(Source):
         if self.skipped < len(self._paths):
             log.warning("skipped: %s", error.message)
         elif len(self._paths) == 1:
-            raise SourceError(error.message, _UNREADABLE) from error
+            raise SourceError(error.message, error.hint or _UNREADABLE) from error
         else:
             raise SourceError(
                 f"none of {self.info.name} could be read; the last: {error.message}", _UNREADABLE
