@@ -62,12 +62,13 @@ def image_graph(tower: FoldedTower[ImageStem], *, half: bool = False) -> onnx.Mo
     return _model(w, "rmatk_image_encoder", images, _embedding_width(tower.head))
 
 
-def text_graph(tower: FoldedTower[TextStem]) -> onnx.ModelProto:
+def text_graph(tower: FoldedTower[TextStem], *, half: bool = False) -> onnx.ModelProto:
     """The text encoder: ``tokens`` (N, L) int64 -> ``embeddings`` (N, E) float32, unit length.
 
     N is dynamic; so is L where the tower is causal. Where it is not, padding counts, and L is its context.
+    ``half``: see :func:`image_graph`; bundles carry the float32 graph alone, since prompts are few.
     """
-    w = Writer()
+    w = Writer(half=half)
     context = len(tower.stem.positions)
     table = w.weight("tokens.weight", tower.stem.tokens)
     positions = w.weight("positions.weight", tower.stem.positions)

@@ -13,10 +13,12 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
+from rmatk_export.calibrate import calibrate
 from rmatk_export.checks import checked
 from rmatk_export.fold import fold
 from rmatk_export.graph import image_graph, text_graph
 from rmatk_export.open_clip import read_image_tower, read_text_tower
+from rmatk_export.quantise import quantise
 from rmatk_export.torch_folded import run_image, run_text
 from rmatk_export.writer import float32_products
 from rmatk_runtime.errors import ExportError
@@ -81,6 +83,21 @@ def test_the_text_graph_takes_any_number_of_prompts_of_any_length(tiny_clip):
             for length in {end + 1, (end + 1 + context) // 2, context}:
                 (found,) = engine.run(None, {"tokens": ids[:count, :length]})
                 np.testing.assert_allclose(found, expected[:count], atol=2e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_text_graph_holds_in_lower_precisions(tiny_source, precision: str):
+    tower = fold(tiny_source.text)
+    tokens = tiny_source.class_tokens.reshape(-1, tiny_source.class_tokens.shape[-1])
+    if precision == "fp16":
+        model = checked(text_graph(tower, half=True), tower, "fp16")
+    else:
+        plain = text_graph(tower)
+        model = checked(quantise(plain, calibrate(plain, tokens)), tower, "int8")
+    (found,) = half_session(model).run(None, {"tokens": tokens})
+    assert found.dtype == np.float32
+    cosines = (found * run_text(tower, torch.from_numpy(tokens)).numpy()).sum(axis=1)
+    assert cosines.min() > {"fp16": 1 - 1e-5, "int8": 0.99}[precision]
 
 
 def test_the_image_graph_is_plain_clip_but_for_activation_and_join(tiny_source, tiny):

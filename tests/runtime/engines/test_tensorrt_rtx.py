@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import onnx
 import pytest
 
 from rmatk.deploy import export_source
 from rmatk_export.bundle import write_bundle
+from rmatk_export.calibrate import calibrate
+from rmatk_export.fold import fold
+from rmatk_export.graph import text_graph
+from rmatk_export.quantise import quantise
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.engines.build import build_engine, build_plan, image_profile
 from rmatk_runtime.engines.key import BatchProfile, Here
@@ -51,6 +56,12 @@ def bundle(exported: Bundle, tmp_path: Path) -> Bundle:
     return Bundle.open(Path(shutil.copytree(exported.path, tmp_path / "bundle")))
 
 
+def kinds_in(network) -> set[str]:
+    """The types of all that a network's layers give."""
+    outputs = [network.get_layer(number).get_output(0).dtype for number in range(network.num_layers)]
+    return {str(kind).removeprefix("DataType.") for kind in outputs}
+
+
 def test_what_the_fakes_are_shaped_on_is_what_the_module_has(trt: TensorRt):
     for kind, members in MEMBERS.items():
         real = set(dir(getattr(trt.module, kind)))
@@ -71,12 +82,39 @@ def test_every_image_graph_builds(trt: TensorRt, exported: Bundle, precision, ki
     assert len(plan.data) > 10_000 and plan.seconds > 0 and plan.layers > 100
 
 
+@pytest.fixture(scope="module")
+def text_graphs(tmp_path_factory: pytest.TempPathFactory, tiny_source, exported: Bundle) -> dict[str, Path]:
+    """The bundle's own text graph, which is float32, and the others written for this."""
+    folder = tmp_path_factory.mktemp("text")
+    tower = fold(tiny_source.text)
+    plain = text_graph(tower)
+    tokens = tiny_source.class_tokens.reshape(-1, tiny_source.class_tokens.shape[-1])
+    onnx.save(text_graph(tower, half=True), folder / "fp16.onnx")
+    onnx.save(quantise(plain, calibrate(plain, tokens)), folder / "int8.onnx")
+    fp32 = exported.file(exported.manifest.text.file)
+    return {"fp32": fp32, "fp16": folder / "fp16.onnx", "int8": folder / "int8.onnx"}
+
+
 @pytest.mark.parametrize("capability", ["8.6", "8.9", "12.0"])
-def test_the_text_graph_builds_with_two_dynamic_axes(trt: TensorRt, exported: Bundle, capability: str):
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_text_graph_builds_with_two_dynamic_axes(trt: TensorRt, text_graphs, precision, capability):
     options = BuildOptions(compute_capabilities=(capability,))
-    file = exported.file(exported.manifest.text.file)
-    plan = build_plan(trt, file, {"tokens": TOKENS}, options, gpu=None)
+    plan = build_plan(trt, text_graphs[precision], {"tokens": TOKENS}, options, gpu=None)
     assert len(plan.data) > 10_000 and plan.layers > 100
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_text_graph_keeps_names_types_both_axes_and_its_precision(trt: TensorRt, text_graphs, precision):
+    messages = Messages(trt)
+    network = parse_network(trt, trt.module.Builder(messages.logger), text_graphs[precision], messages)
+    tokens, embeddings = network.get_input(0), network.get_output(0)
+    assert (network.num_inputs, network.num_outputs) == (1, 1)
+    assert (tokens.name, embeddings.name) == ("tokens", "embeddings")
+    assert tuple(tokens.shape) == (-1, -1) and tokens.dtype == trt.module.int64
+    assert tuple(embeddings.shape) == (-1, 24) and embeddings.dtype == trt.module.float32
+    assert (
+        kinds_in(network) & {"HALF", "INT8"} == {"fp32": set(), "fp16": {"HALF"}, "int8": {"INT8"}}[precision]
+    )
 
 
 @pytest.mark.parametrize(("precision", "kind"), IMAGE_GRAPHS)
@@ -98,8 +136,7 @@ def test_lower_precisions_are_really_in_the_network(trt: TensorRt, exported: Bun
         messages = Messages(trt)
         builder = trt.module.Builder(messages.logger)
         network = parse_network(trt, builder, exported.file(exported.graph(precision).file), messages)
-        outputs = [network.get_layer(number).get_output(0).dtype for number in range(network.num_layers)]
-        kinds[precision] = {str(kind).removeprefix("DataType.") for kind in outputs}
+        kinds[precision] = kinds_in(network)
     assert "HALF" in kinds["fp16"] and "INT8" in kinds["int8"]
     assert not {"HALF", "INT8"} & kinds["fp32"]
 
@@ -141,8 +178,6 @@ def test_an_engine_of_yesterdays_graph_is_not_used(trt: TensorRt, bundle: Bundle
 
 
 def test_a_graph_that_the_parser_refuses_is_told_with_its_node(trt: TensorRt, exported: Bundle, tmp_path):
-    import onnx
-
     model = onnx.load(exported.file("image_encoder.onnx"))
     node = next(node for node in model.graph.node if node.op_type == "Softmax")
     node.op_type = "Softmux"
