@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -12,7 +15,7 @@ from rmatk_runtime.engines.build import build_engine
 from rmatk_runtime.engines.key import BatchProfile, Flavour
 from rmatk_runtime.engines.machine import this_machine
 from rmatk_runtime.engines.options import BuildOptions
-from rmatk_runtime.engines.store import Engine, delete_engine, find_engine
+from rmatk_runtime.engines.store import Engine, delete_engine, find_engine, kernels_path
 from rmatk_runtime.engines.tensorrt import FLAVOURS, load_tensorrt
 from rmatk_runtime.errors import MissingExtraError
 from rmatk_runtime.golden_check import Engine as Stage
@@ -66,3 +69,25 @@ def test_filled_up_captured_and_split_batches_are_the_same_rows(bundle: Bundle, 
             assert cosine.min() > bundle.manifest.tolerances[engine.key.precision].min_cosine
         np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-3)
         assert backend.times.compute > 0 and backend.times.upload > 0
+
+
+def test_runs_in_another_thread_than_it_was_loaded_in(engine: Engine):
+    """As ``rmatk infer`` does it: each thread has its own current device."""
+    batch = images(8)
+    with TensorRtBackend.open(engine) as backend, ThreadPoolExecutor(1) as pool:
+        here = [backend.embed(batch) for _ in range(3)]
+        there = [pool.submit(backend.embed, batch).result() for _ in range(3)]
+    for rows in (*here, *there):
+        np.testing.assert_array_equal(rows, here[0])
+
+
+def test_a_second_start_gives_the_same_with_kernels_that_were_kept(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+):
+    batch = images(8)
+    with TensorRtBackend.open(engine) as backend:
+        first = backend.embed(batch)
+    assert kernels_path(engine.path).exists() == (engine.key.flavour == "tensorrt_rtx")
+    with caplog.at_level(logging.INFO), TensorRtBackend.open(engine) as backend:
+        np.testing.assert_array_equal(backend.embed(batch), first)
+    assert "kernels are made" not in caplog.text  # neither anew nor at every start

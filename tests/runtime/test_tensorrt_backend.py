@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from pathlib import Path
@@ -28,6 +29,8 @@ from tests.runtime.fakes.tensorrt_runtime import (
     VERSIONS,
     Context,
     Engine,
+    Invalidity,
+    RtxRuntime,
     Runtime,
     RuntimeCache,
     RuntimeConfig,
@@ -330,6 +333,25 @@ def test_a_plan_that_finds_no_memory_is_not_told_to_be_built_again(cuda: FakeCud
     assert not cuda.live
 
 
+@pytest.mark.parametrize(
+    ("verdict", "hint"),
+    [
+        (Invalidity.VERSION_MISMATCH, "build it again"),
+        (Invalidity.UNSUPPORTED_CC, "build it again"),
+        (Invalidity.OLD_CUDA_DRIVER, "update NVIDIA's driver"),
+        (Invalidity.INSUFFICIENT_GPU_MEMORY, "build for smaller batches"),
+    ],
+)
+def test_what_rtx_holds_against_a_plan_is_told_with_the_cure(
+    cuda: FakeCudaRuntime, graph: Path, verdict: Invalidity, hint: str
+):
+    trt = TensorRt(fake_tensorrt(cuda, "1.7.1"), "tensorrt_rtx", "1.7.1")
+    plan = json.dumps({**json.loads(fake_plan(graph, version="1.6.0")), "invalid": int(verdict)}).encode()
+    with pytest.raises(BackendError, match=rf"does not load test.engine: .* \({verdict.name}\)$") as caught:
+        TensorRtBackend(trt, plan, "test.engine", Cuda(cuda))
+    assert hint in str(caught.value.hint) and not cuda.live
+
+
 def test_the_code_in_a_version_compatible_plan_is_let_in_only_when_its_key_says_so(
     cuda: FakeCudaRuntime, graph: Path
 ):
@@ -363,7 +385,7 @@ def test_works_again_after_a_failure_on_the_way(cuda: FakeCudaRuntime, graph: Pa
 def test_the_fake_has_no_member_that_the_real_classes_lack(api: str):
     fakes = {"Runtime": Runtime, "ICudaEngine": Engine, "IExecutionContext": Context}
     if api.startswith("rtx"):
-        fakes |= {"IRuntimeConfig": RuntimeConfig, "IRuntimeCache": RuntimeCache}
+        fakes |= {"Runtime": RtxRuntime, "IRuntimeConfig": RuntimeConfig, "IRuntimeCache": RuntimeCache}
     for name, fake in fakes.items():
         real = set(MEMBERS[name][api].split())
         own = {member for member in vars(fake) if not member.startswith("_")}
@@ -385,6 +407,10 @@ def test_the_real_module_without_a_gpu_refuses_in_its_own_words(cuda: FakeCudaRu
     with pytest.raises(BackendError, match=r"TensorRT for RTX .* does not load test.engine: .*") as caught:
         TensorRtBackend(trt, plan.data, "test.engine", Cuda(cuda))
     assert "cudaError 35" in caught.value.message and not cuda.live
+    diagnostics = trt.module.EngineInvalidityDiagnostics.__members__
+    assert {name: int(bit) for name, bit in diagnostics.items()} == dict(Invalidity.__members__)
+    with pytest.raises(BackendError, match=r"does not load bad.engine: .* \(MALFORMED_ENGINE\)$"):
+        TensorRtBackend(trt, b"no plan" * 100, "bad.engine", Cuda(cuda))
 
 
 def use(cuda: FakeCudaRuntime, graph: Path, version: str) -> None:

@@ -76,7 +76,7 @@ class Plan:
                 self._runtime.engine_host_code_allowed = True
             self._engine = self._runtime.deserialize_cuda_engine(data)
             if self._engine is None:
-                raise self._load_error(where)
+                raise self._load_error(where, data)
             self.input, self.output = self._tensors(where)
             shapes = self._engine.get_tensor_profile_shape(self.input.name, 0)
             self.least, _, self.most = (int(shape[0]) for shape in shapes)
@@ -123,10 +123,24 @@ class Plan:
             self._kernels.attach(config)
         return config
 
-    def _load_error(self, where: str) -> BackendError:
+    def _load_error(self, where: str, data: bytes) -> BackendError:
         """Why TensorRT does not load a plan: for want of memory, or because it is not for this machine."""
         error = self.error(f"{self._trt.title} does not load {where}", _REBUILD)
-        return BackendError(error.message, OUT_OF_MEMORY) if means_memory(error.message) else error
+        verdict = self._verdict(data)
+        message = f"{error.message} ({', '.join(verdict)})" if verdict else error.message
+        if "OLD_CUDA_DRIVER" in verdict:
+            return BackendError(message, "update NVIDIA's driver")
+        memory = "INSUFFICIENT_GPU_MEMORY" in verdict or means_memory(message)
+        return BackendError(message, OUT_OF_MEMORY if memory else _REBUILD)
+
+    def _verdict(self, data: bytes) -> list[str]:
+        """What TensorRT for RTX, which alone can tell, holds against a plan here, in its own words."""
+        judge = getattr(self._runtime, "get_engine_validity", None)
+        if judge is None:
+            return []
+        _, bits = judge(data)
+        known = self._trt.module.EngineInvalidityDiagnostics.__members__
+        return [name for name, bit in known.items() if bits & int(bit)]
 
     def error(self, message: str, hint: str | None = None) -> BackendError:
         """``message`` with all that TensorRT has said: the reason often comes first, not last."""

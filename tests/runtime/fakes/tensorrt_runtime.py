@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 import json
 import weakref
-from enum import Enum
+from enum import Enum, IntEnum
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +57,11 @@ class Strategy(Enum):
     STATIC, ON_PROFILE_CHANGE, USER_MANAGED = range(3)
 
 
+class Invalidity(IntEnum):
+    VERSION_MISMATCH, UNSUPPORTED_CC, OLD_CUDA_DRIVER, OLD_CUDA_RUNTIME = 1, 2, 4, 8
+    INSUFFICIENT_GPU_MEMORY, MALFORMED_ENGINE, CUDA_ERROR = 16, 32, 64
+
+
 class ILogger:
     def __init__(self) -> None:
         """A subclass must call this, or the real one refuses it."""
@@ -76,7 +81,12 @@ def fake_tensorrt(cuda: FakeCudaRuntime, version: str) -> SimpleNamespace:
     if version.startswith("1."):
         graphs = Enum("CudaGraphStrategy", ["DISABLED", "WHOLE_GRAPH_CAPTURE"])
         kernels = Enum("DynamicShapesKernelSpecializationStrategy", ["LAZY", "EAGER", "NONE"])
-        common |= {"CudaGraphStrategy": graphs, "DynamicShapesKernelSpecializationStrategy": kernels}
+        common |= {
+            "CudaGraphStrategy": graphs,
+            "DynamicShapesKernelSpecializationStrategy": kernels,
+            "EngineInvalidityDiagnostics": Invalidity,
+            "Runtime": lambda logger: RtxRuntime(Fake(cuda, version, logger)),
+        }
     return SimpleNamespace(**common)
 
 
@@ -128,6 +138,13 @@ class Runtime:
             self._fake.logger.log(Severity.ERROR, f"plan of {plan['version']}, runtime {self._fake.version}")
             return None
         return Engine(self._fake, self, plan)
+
+
+class RtxRuntime(Runtime):
+    def get_engine_validity(self, buffer: bytes) -> tuple[str, int]:
+        """The verdict that the plan names, else a mismatch of versions."""
+        plan = json.loads(buffer)
+        return "INVALID", plan.get("invalid", int(Invalidity.VERSION_MISMATCH))
 
 
 @lru_cache
