@@ -48,6 +48,11 @@ def calibrate(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], cl
         classes: C.
     """
     fewest = int(np.bincount(labels, minlength=classes).min())
+    if not len(labels):
+        return Calibration(
+            note="temperature and reject threshold are not fitted: training took every photo; with fewer "
+            "--shots some are left to fit them on"
+        )
     if len(labels) < LEAST_SHOTS or fewest < LEAST_PER_CLASS:
         return Calibration(
             images=len(labels),

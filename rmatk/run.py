@@ -28,6 +28,7 @@ from rmatk.data import FewShot
 from rmatk.model import AdaptedClip
 from rmatk_runtime.errors import RunError, naming_storage_errors
 from rmatk_runtime.files import replacing_folder, sha256_file
+from rmatk_runtime.manifest import MANIFEST
 from rmatk_runtime.preprocess import PreprocessSpec
 
 ADAPTER = "adapter.safetensors"
@@ -137,6 +138,10 @@ def load_run(path: Path) -> Run:
     Raises:
         RunError: missing or altered files, another format.
     """
+    if (path / MANIFEST).is_file():
+        raise RunError(f"{path} is a bundle, not a run", "give the run that it was exported from")
+    if not path.exists():
+        raise RunError(f"no such run: {path}", "make one: rmatk train DATA -o RUN")
     if missing := [name for name in (RECORD, ADAPTER) if not (path / name).is_file()]:
         raise RunError(f"expected a run in {path}, found no {' and no '.join(missing)}", _AGAIN)
     try:

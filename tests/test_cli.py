@@ -96,6 +96,21 @@ def test_unknown_model_and_missing_weights(rmatk, tmp_path: Path):
     assert code == 1 and "ResNet" in err
 
 
+def test_a_word_that_an_option_does_not_know_is_told_the_others(rmatk, tmp_path: Path):
+    for flag, known in (("--optimizer", "sgd"), ("--precision", "bf16"), ("--cache", "disk")):
+        code, _, err = rmatk("train", tmp_path, "-o", tmp_path / "run", flag, "other")
+        assert code == 2 and f"'{flag}'" in err and f"'{known}'" in err
+    code, _, err = rmatk("eval", "--protocol", "few-shot", "--data", tmp_path, "--optimizer", "other")
+    assert code == 2 and "'--optimizer'" in err and "'sgd'" in err
+
+
+def test_a_bundle_or_nothing_in_place_of_a_run(rmatk, tmp_path: Path, tiny_bundle: Path):
+    code, _, err = rmatk("eval", tiny_bundle, tmp_path)
+    assert code == 1 and "is a bundle, not a run" in err and " hint: give the run" in err
+    code, _, err = rmatk("eval", tmp_path / "absent", tmp_path)
+    assert code == 1 and "no such run" in err and " hint: make one: rmatk train" in err
+
+
 def test_usage_errors_are_2(rmatk, tmp_path: Path, tiny_bundle: Path):
     photos = folder(tmp_path / "photos", {"a": 2, "b": 2})
     for args in (

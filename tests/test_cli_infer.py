@@ -157,6 +157,13 @@ def test_json_is_one_object_and_nothing_else(bundle: Path, photos: Path, rmatk: 
     assert set(summary["stages"]) == {"read", "prepare", "infer", "write"}
 
 
+def test_csv_on_stdout_is_alone_there(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
+    code, text, errors = rmatk("infer", bundle, photos, "--csv", "-")
+    rows = list(csv.reader(text.splitlines()))
+    assert code == 0 and len(rows) == 12 and rows[0][0] == "frame" and {len(row) for row in rows} == {10}
+    assert "11 frames" in errors
+
+
 def test_jsonl_on_stdout_is_alone_there(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
     code, text, errors = rmatk("infer", bundle, photos, "--jsonl", "-")
     assert code == 0 and len([json.loads(line) for line in text.splitlines()]) == 11
@@ -197,6 +204,9 @@ def test_unreadable_images_are_told(
     [
         (["bundle"], "--camera"),
         (["bundle", "photos", "--json", "--jsonl", "-"], "choose one"),
+        (["bundle", "photos", "--json", "--csv", "-"], "choose one"),
+        (["bundle", "photos", "--jsonl", "-", "--csv", "-"], "choose one"),
+        (["bundle", "photos", "--jsonl", "out", "--csv", "./out"], "the same name"),
         (["bundle", "photos", "--top-k", "0"], "--top-k"),
         (["bundle", "photos", "--threshold", "2"], "--threshold"),
         (["bundle", "photos", "--every", "0"], "--every"),

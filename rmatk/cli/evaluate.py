@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -44,6 +44,10 @@ _MaxBad = Annotated[
 _Int = Annotated[int | None, typer.Option(metavar="N", help="As in rmatk train.", show_default=False)]
 _Float = Annotated[float | None, typer.Option(metavar="X", help="As in rmatk train.", show_default=False)]
 _Text = Annotated[str | None, typer.Option(metavar="NAME", help="As in rmatk train.", show_default=False)]
+_Optimizer = Annotated[
+    Literal["adamw", "sgd"] | None,
+    typer.Option(metavar="NAME", help="As in rmatk train.", show_default=False),
+]
 _Template = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="As in rmatk train; unless told, a benchmark's own.")
 ]
@@ -67,7 +71,7 @@ def evaluate(
     epochs: _Int = None,
     batch: _Int = None,
     lr: _Float = None,
-    optimizer: _Text = None,
+    optimizer: _Optimizer = None,
     rank: _Int = None,
     scale: _Float = None,
     image_blocks: _Int = None,

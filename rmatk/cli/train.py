@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -35,7 +35,9 @@ def train(
     epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training photos.")] = 40,
     batch: Annotated[int, typer.Option(metavar="N", help="Photos per step.")] = 16,
     lr: Annotated[float, typer.Option(metavar="X", help="Peak learning rate.")] = 3e-3,
-    optimizer: Annotated[str, typer.Option(metavar="NAME", help="adamw or sgd.")] = "adamw",
+    optimizer: Annotated[
+        Literal["adamw", "sgd"], typer.Option(metavar="NAME", help="adamw or sgd.")
+    ] = "adamw",
     weight_decay: Annotated[float, typer.Option(metavar="X", help="Weight decay.")] = 5e-4,
     momentum: Annotated[float, typer.Option(metavar="X", help="Momentum of sgd.")] = 0.9,
     rank: Annotated[int, typer.Option(metavar="N", help="Bottleneck of every adapter.")] = 32,
@@ -68,14 +70,14 @@ def train(
         typer.Option("--augment", help="Random crops and mirror images; nothing is cached: far slower."),
     ] = False,
     precision: Annotated[
-        str,
+        Literal["auto", "fp32", "bf16", "fp16"],
         typer.Option(
             metavar="NAME", help="auto, fp32, bf16 or fp16; auto: 16 bits on a GPU, fp32 on most CPUs."
         ),
     ] = "auto",
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 ...")] = "cpu",
     cache: Annotated[
-        str,
+        Literal["auto", "memory", "disk", "off"],
         typer.Option(metavar="NAME", help="Where frozen activations are kept: auto, memory, disk or off."),
     ] = "auto",
     checkpoint_every: Annotated[

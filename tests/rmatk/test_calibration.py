@@ -67,6 +67,12 @@ def test_too_few_shots_set_nothing_and_say_so(labels):
     assert f"{len(labels)} validation shots" in fitted.note
 
 
+def test_without_validation_shots_the_note_says_how_to_get_some():
+    fitted = calibrate(np.zeros((0, 3), np.float32), np.zeros(0, np.int64), 3)
+    assert (fitted.temperature, fitted.reject_threshold, fitted.images) == (1.0, None, 0)
+    assert "training took every photo" in fitted.note and "fewer --shots" in fitted.note
+
+
 def test_shots_that_are_all_right_leave_the_temperature_alone():
     labels = np.arange(30) % 3
     logits = (np.eye(3)[labels] * 4 + np.random.default_rng(0).normal(0, 0.1, (30, 3))).astype(np.float32)

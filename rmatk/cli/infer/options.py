@@ -55,8 +55,12 @@ Timeout = Annotated[
 
 # What becomes of the results
 Jsonl = Annotated[str | None, typer.Option(metavar="FILE", help="JSON lines; - is standard output.")]
-Csv = Annotated[Path | None, typer.Option(metavar="FILE", help="A table for spreadsheets.")]
-Video = Annotated[Path | None, typer.Option(metavar="FILE", help="Annotated video (.mp4).")]
+Csv = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A table for spreadsheets; - is standard output.")
+]
+Video = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Annotated video: .mp4, .mkv, .mov or .avi.")
+]
 Images = Annotated[Path | None, typer.Option(metavar="DIR", help="Annotated images.")]
 Window = Annotated[bool, typer.Option("--window", help="A window with the annotated picture.")]
 Webhook = Annotated[str | None, typer.Option(metavar="URL", help="Post results as JSON: https://host/path")]

@@ -36,8 +36,18 @@ class Outputs:
     as_json: bool
 
     def __post_init__(self) -> None:
-        if self.as_json and self.jsonl == "-":
-            raise typer.BadParameter("--json and --jsonl - both write to standard output; choose one")
+        lines = {"--jsonl": self.jsonl, "--csv": self.csv and str(self.csv)}
+        there = [f"{flag} -" for flag, path in lines.items() if path == "-"] + ["--json"] * self.as_json
+        if len(there) > 1:
+            raise typer.BadParameter(f"{' and '.join(there)} write to standard output; choose one")
+        paths = [Path(path).resolve() for kind, path in self.files.items() if path != "-"]
+        if len(set(paths)) < len(paths):
+            raise typer.BadParameter("two outputs have the same name; give each its own")
+
+    @property
+    def on_stdout(self) -> bool:
+        """Whether standard output belongs to lines for another program."""
+        return "-" in (self.files.get("jsonl"), self.files.get("csv"))
 
     @property
     def files(self) -> dict[str, str]:
@@ -88,7 +98,7 @@ class Outputs:
             yield SystemdSink(address, session.source)
         if self._as_lines(info):
             yield TerminalSink()
-        elif sys.stderr.isatty() and not self.as_json and self.jsonl != "-":
+        elif sys.stderr.isatty() and not self.as_json and not self.on_stdout:
             from rmatk.cli.infer.view import LiveView
 
             yield LiveView(session)

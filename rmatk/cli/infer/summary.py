@@ -18,7 +18,7 @@ def report(summary: Summary, bundle: Path, engine: str, uris: list[str], outputs
     """Print what the run came to, in the form that its outputs leave room for."""
     if outputs.as_json:
         console.print_json(record(summary, bundle, engine, outputs.files))
-    elif outputs.jsonl == "-":
+    elif outputs.on_stdout:
         typer.echo(headline(summary, engine), err=True)
     else:
         print_summary(summary, bundle, engine, uris, outputs.files)
