@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -150,6 +151,21 @@ def test_neither_reading_nor_writing_goes_beyond_the_limit(
         file.unlink()
         made_anew(graph, file)
     assert not file.exists() and "are not kept" in caplog.text
+
+
+def test_of_a_file_that_is_far_too_large_no_more_is_read_than_the_limit(
+    graph: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made_anew(graph, file)
+    with file.open("ab") as end:
+        end.truncate(1 << 28)  # sparse
+    monkeypatch.setattr(tensorrt_kernels, "LARGEST", 1 << 10)
+    tracemalloc.start()
+    try:
+        assert made_anew(graph, file) == [2]
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_disk_that_refuses_is_told_once_and_stops_nothing(
