@@ -20,11 +20,11 @@ from rmatk_runtime.cuda import Cuda
 from rmatk_runtime.engines.build import engine_key
 from rmatk_runtime.engines.store import write_engine
 from rmatk_runtime.engines.tensorrt import TensorRt
-from rmatk_runtime.errors import BackendError, MissingExtraError
+from rmatk_runtime.errors import BackendError, ExportError, MissingExtraError
 from rmatk_runtime.gpu import Gpu, list_gpus
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
 from tests.runtime.fakes.tensorrt_runtime import fake_plan, fake_tensorrt
-from tools import gpu_check
+from tools import gpu_bundle, gpu_check
 from tools.gpu_report import Report, Row
 
 ROOT = Path(__file__).parents[1]
@@ -161,3 +161,22 @@ def test_pytorch_is_timed_eager_and_compiled_for_each_size(
         (what, precision) for what in ("PyTorch eager", "torch.compile") for precision in ("fp32", "fp16")
     ]
     assert all([timing.batch for timing in row.timings] == [1, 3] for row in check.rows)
+
+
+def test_a_precision_that_does_not_hold_is_left_out_and_told():
+    tried: list[tuple[str, ...]] = []
+
+    def export(precisions: tuple[str, ...]) -> None:
+        tried.append(precisions)
+        if "int8" in precisions:
+            raise ExportError("int8 costs too much")
+
+    missing = gpu_bundle.export_what_holds(export)
+    assert tried == [("fp32", "fp16", "int8"), ("fp32", "fp16")]
+    assert [(part.what, part.reason) for part in missing] == [("export int8", "int8 costs too much")]
+
+    def refuse(precisions: tuple[str, ...]) -> None:
+        raise ExportError("nothing holds")
+
+    with pytest.raises(ExportError, match="nothing holds"):
+        gpu_bundle.export_what_holds(refuse)

@@ -42,17 +42,16 @@ from rmatk_runtime.gpu import Gpu, driver_version, list_gpus
 from rmatk_runtime.manifest import Graph
 from rmatk_runtime.preprocess import Float32
 from rmatk_runtime.probes.packages import installed_version
+from tools.gpu_bundle import make_bundle
 from tools.gpu_report import Missing, Report, Row, Timing, lines
 
 PACKAGES = ("numpy", "torch", "open_clip_torch", "onnxruntime", "onnxruntime-gpu", "cuda-bindings")
 WARM_UP = 10  # the first call of a batch size allocates, the second captures a graph
 LONGEST = 10.0  # seconds of one timing, after which fewer rounds than asked for must do
-CLASSES = 4
 # What compilers, drivers and PyTorch, whose errors are RuntimeErrors, raise; the parts behind go on.
 FAILURES = (
     RuntimeError, ImportError, OSError, LookupError, TypeError, ValueError, AttributeError, AssertionError
 )  # fmt: skip
-PRECISIONS = ("fp32", "fp16", "int8")
 
 
 class Check:
@@ -214,37 +213,6 @@ def check_torch(check: Check, run: Path | None, device: str = "cuda") -> None:
                 check.rows.append(Row(what=what, precision=precision, timings=timings))
 
 
-def make_bundle(work: Path, model: str, *, random_weights: bool) -> tuple[Path, Path]:
-    """Train for a moment on rendered photos and export in every precision -> (bundle, run)."""
-    from rmatk.backbone import load_backbone
-    from rmatk.config import TrainConfig
-    from rmatk.deploy import export_source
-    from rmatk.scenes.photos import rendered_kinds, write_photos
-    from rmatk.train import train
-    from rmatk_export.bundle import write_bundle
-
-    photos = write_photos(work / "photos", kinds=rendered_kinds()[:CLASSES], train=12, test=1) / "train"
-    pretrained = write_random_weights(work, model) if random_weights else None
-    backbone = load_backbone(model, pretrained)
-    config = TrainConfig(model=model, pretrained=pretrained, shots=8, epochs=2)
-    run = train(config, backbone, photos, work / "run")
-    write_bundle(export_source(run, backbone, precisions=PRECISIONS), work / "bundle")
-    return work / "bundle", work / "run"
-
-
-def write_random_weights(work: Path, model: str) -> str:
-    """Weights as they are before any training: as fast as trained ones, and there without a network."""
-    from rmatk.torchvision_ops import import_torchvision
-
-    import_torchvision()
-    import open_clip
-    from safetensors.torch import save_file
-
-    path = work / "random.safetensors"
-    save_file(open_clip.create_model(model, pretrained=None).state_dict(), path)
-    return str(path)
-
-
 def run_all(check: Check, run: Path | None) -> Report:
     """Every part, in turn."""
     with check.part("GPU"):
@@ -280,11 +248,12 @@ def main() -> None:
         write_atomic(args.out, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
     with tempfile.TemporaryDirectory() as place:
-        bundle, run = args.bundle, args.run
+        bundle, run, missing = args.bundle, args.run, []
         if bundle is None:
-            bundle, run = make_bundle(Path(place), args.model, random_weights=args.random_weights)
+            bundle, run, missing = make_bundle(Path(place), args.model, random_weights=args.random_weights)
         batches = tuple(map(int, args.batches.split(",")))
         check = Check(Bundle.open(bundle), batches, args.rounds, cpu=args.cpu, on_part=write)
+        check.missing += missing
         report = run_all(check, run)
     print(*lines(report), sep="\n")
     print(args.out)
