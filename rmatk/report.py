@@ -104,7 +104,7 @@ def _settings(record: RunRecord) -> list[tuple[str, str]]:
     calibration = record.calibration
     threshold = calibration.reject_threshold
     return [
-        *((name, str(value)) for name, value in msgspec.to_builtins(record.config).items()),
+        *((name, _plain(value)) for name, value in msgspec.to_builtins(record.config).items()),
         ("temperature", f"{calibration.temperature:.4g}"),
         ("reject below", "never" if threshold is None else f"{threshold:.3f}"),
         ("logit scale", f"{record.logit_scale:.4g}"),
@@ -113,3 +113,10 @@ def _settings(record: RunRecord) -> list[tuple[str, str]]:
         ("adapter digest", record.adapter_sha256),
         *record.versions.items(),
     ]
+
+
+def _plain(value: object) -> str:
+    """A setting as a reader would write it: lists by commas, nothing where it is unset."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -163,6 +164,20 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(sys, "argv", ["rmatk", "info", str(tmp_path / "absent"), "--debug"])
     with pytest.raises(BundleError):
         main()
+
+
+def test_the_next_command_can_be_typed_as_it_stands(rmatk, micro_run: Path, tmp_path: Path):
+    run, bundle = shutil.copytree(micro_run / "run", tmp_path / "my run"), tmp_path / "my bundle"
+    shown = [rmatk("eval", run, micro_run / "photos"), rmatk("info", run)]
+    shown += [
+        rmatk("export", run, "-o", bundle, "--golden", 2),
+        rmatk("parity", bundle),
+        rmatk("info", bundle),
+    ]
+    shown += [rmatk("labels", bundle), rmatk("labels", bundle, "add", "mug")]
+    for code, out, _ in shown:
+        line = next(line for line in out.splitlines() if line.startswith("next: "))
+        assert code == 0 and {str(run), str(bundle)} & set(shlex.split(line)), line
 
 
 def test_what_is_neither_bundle_nor_run(rmatk, tmp_path: Path):

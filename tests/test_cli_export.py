@@ -74,7 +74,7 @@ def test_precisions_by_commas_or_one_by_one():
 
 def test_a_source_that_is_not_there(rmatk: CommandLine, tmp_path: Path):
     code, _, error = rmatk("export", tmp_path / "nowhere", "--trt")
-    assert code == 2 and "there is no run or bundle" in error
+    assert code == 1 and "no such run or bundle" in error and " hint: make a run: rmatk train" in error
 
 
 def test_a_precision_that_the_bundle_lacks(rmatk: CommandLine, bundle: Path):

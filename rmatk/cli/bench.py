@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -123,7 +122,7 @@ def _print(found: Bench, bundle: Path) -> None:
     typer.echo("on: " + ", ".join(part for part in parts if part))
     for remark in machine.remarks:
         typer.echo(f"note: {remark}")
-    console.print_next(shlex.join(["rmatk", "parity", str(bundle)]))
+    console.print_next(console.command("rmatk", "parity", bundle))
 
 
 def _summary(row: Row) -> tuple[str, ...]:

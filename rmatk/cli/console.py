@@ -51,6 +51,13 @@ def print_table(
     console.print(table)
 
 
+def command(*words: object) -> str:
+    """A command as it can be typed: words with spaces are quoted."""
+    import shlex
+
+    return shlex.join(map(str, words))
+
+
 def print_next(*commands: str) -> None:
     """Say what to run next."""
     for number, command in enumerate(commands):

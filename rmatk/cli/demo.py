@@ -52,7 +52,7 @@ def _record(result: DemoResult) -> dict[str, object]:
 
 
 def _show(result: DemoResult) -> None:
-    from rmatk.cli.console import print_next, print_table
+    from rmatk.cli.console import command, print_next, print_table
     from rmatk.cli.parity import print_stages
 
     print_stages("parity with PyTorch", result.stages)
@@ -65,6 +65,6 @@ def _show(result: DemoResult) -> None:
     print_table(f"demo in {result.out}, {result.seconds:.0f} s", ("accuracy on", "images", ""), rows)
     typer.echo(f"the page: {result.out / 'index.html'}")
     print_next(
-        f"rmatk infer {result.out / 'bundle'} {result.material.video}",
+        command("rmatk", "infer", result.out / "bundle", result.material.video),
         "rmatk train YOUR_PHOTOS -o RUN --model ViT-B-16-quickgelu --pretrained openai",
     )

@@ -22,8 +22,6 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what this machine can do; where not, why, and the cure."""
-    import shlex
-
     from rmatk_runtime.doctor import examine, probe_bundle
 
     sections = examine()
@@ -37,8 +35,8 @@ def doctor(
     if bundle is not None and not probes[-1].ok:
         raise typer.Exit(1)
     if not as_json:
-        infer = ["rmatk", "infer", str(bundle), "--camera", "test://"]
-        console.print_next("rmatk demo" if bundle is None else shlex.join(infer))
+        infer = console.command("rmatk", "infer", bundle, "--camera", "test://")
+        console.print_next("rmatk demo" if bundle is None else infer)
 
 
 def _print(sections: dict[str, list[Probe]]) -> None:

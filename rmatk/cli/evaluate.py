@@ -128,7 +128,7 @@ def _measure(run: Path, data: Path, max_bad: float, batch: int, device: str, *, 
 
 
 def _show(run: Path, data: Path, report: EvalReport, as_json: bool) -> None:
-    from rmatk.cli.console import print_json, print_next, print_table
+    from rmatk.cli.console import command, print_json, print_next, print_table
 
     if as_json:
         print_json(report)
@@ -140,4 +140,4 @@ def _show(run: Path, data: Path, report: EvalReport, as_json: bool) -> None:
     print_table(f"{run} on {data}", ("class", "photos", "zero-shot", "adapted"), [*rows, whole])
     for message in report.unreadable:
         typer.echo(f"left out: {message}")
-    print_next(f"rmatk export {run} -o BUNDLE")
+    print_next(command("rmatk", "export", run, "-o", "BUNDLE"))

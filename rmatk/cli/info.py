@@ -35,7 +35,7 @@ def info(
 
 
 def _show_bundle(path: Path, as_json: bool) -> None:
-    from rmatk.cli.console import print_json, print_next, print_table
+    from rmatk.cli.console import command, print_json, print_next, print_table
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.engines.store import survey
 
@@ -77,7 +77,7 @@ def _show_bundle(path: Path, as_json: bool) -> None:
         ("size", f"{sum(entry.size for entry in manifest.files.values()) / 1e6:.2f} MB, every file verified"),
     ]
     print_table(str(path), ("bundle", ""), rows, text=True)
-    print_next(f"rmatk infer {path} --camera 0")
+    print_next(command("rmatk", "infer", path, "--camera", 0))
 
 
 def _golden_record(bundle: Bundle) -> dict[str, Any] | None:
@@ -131,7 +131,7 @@ def _describe(found: Found) -> str:
 
 
 def _show_run(path: Path, as_json: bool) -> None:
-    from rmatk.cli.console import print_json, print_next, print_table
+    from rmatk.cli.console import command, print_json, print_next, print_table
     from rmatk.run import load_run
 
     record = load_run(path).record
@@ -150,7 +150,7 @@ def _show_run(path: Path, as_json: bool) -> None:
         ("adapter", f"sha256 {record.adapter_sha256[:16]}, verified"),
     ]
     print_table(str(path), ("run", ""), rows, text=True)
-    print_next(f"rmatk export {path} -o BUNDLE")
+    print_next(command("rmatk", "export", path, "-o", "BUNDLE"))
 
 
 def _gain(adapted: float | None, zero_shot: float | None) -> str:

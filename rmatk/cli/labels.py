@@ -40,7 +40,10 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
     from rmatk_runtime.label_editor import Edited, read_labels
 
     _print(
-        context.obj, Edited(read_labels(context.obj)), as_json, after=f"rmatk infer {context.obj} --camera 0"
+        context.obj,
+        Edited(read_labels(context.obj)),
+        as_json,
+        after=console.command("rmatk", "infer", context.obj, "--camera", 0),
     )
 
 
@@ -118,7 +121,7 @@ def _print(bundle: Path, edited: Edited, as_json: bool, after: str | None = None
         threshold = decision.reject_threshold
         fitted = "temperature was" if threshold is None else f"reject threshold ({threshold:.3f}) was"
         typer.echo(f"note: the {fitted} fitted before the labels were changed, and may not suit", err=True)
-    console.print_next(after or f"rmatk parity {bundle}")
+    console.print_next(after or console.command("rmatk", "parity", bundle))
 
 
 def _record(edited: Edited) -> dict[str, object]:

@@ -46,7 +46,7 @@ def parity(
         raise typer.BadParameter("DATA and --against RUN go together; neither checks from the golden set")
 
     from rmatk.cli.checked import bisect_checked, check_carried, check_photos
-    from rmatk.cli.console import print_json, print_next
+    from rmatk.cli.console import command, print_json, print_next
     from rmatk.parity_page import write_parity_page
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.errors import ParityError
@@ -83,7 +83,7 @@ def parity(
             f"parity fails at the stage '{failed.stage}': {failed.reason}", _hint(failed, bisect=bisect)
         )
     if not as_json:
-        print_next(f"rmatk infer {bundle} --camera 0")
+        print_next(command("rmatk", "infer", bundle, "--camera", 0))
 
 
 def _hint(failed: StageResult, *, bisect: bool) -> str:

@@ -188,7 +188,7 @@ def _show(run: Run, as_json: bool) -> None:
     """The result as JSON, or as a table and the next command."""
     import msgspec
 
-    from rmatk.cli.console import print_json, print_next, print_table
+    from rmatk.cli.console import command, print_json, print_next, print_table
 
     record = run.record
     if as_json:
@@ -215,4 +215,7 @@ def _show(run: Run, as_json: bool) -> None:
     )
     for note in record.notes:
         typer.echo(f"note: {note}")
-    print_next(f"rmatk eval {run.path} TEST_PHOTOS", f"rmatk export {run.path} -o BUNDLE")
+    print_next(
+        command("rmatk", "eval", run.path, "TEST_PHOTOS"),
+        command("rmatk", "export", run.path, "-o", "BUNDLE"),
+    )

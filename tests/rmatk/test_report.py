@@ -80,7 +80,9 @@ def test_the_surest_mistakes_come_first(run, draw_photos, tmp_path):
 
 def test_without_validation_photos_the_page_says_so(tiny, photos, tmp_path):
     run = train(msgspec.structs.replace(CONFIG, shots=8), tiny, photos, tmp_path / "run")
-    assert "no photos to spare" in (run.path / "report.html").read_text()
+    page = (run.path / "report.html").read_text()
+    assert "no photos to spare" in page
+    assert "<td>a photo of a {}.</td>" in page and "None" not in page  # as written, not as Python shows it
     assert run.record.calibration.temperature == 1.0 and run.record.calibration.reject_threshold is None
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import typer
 
-from rmatk.cli.console import print_next, print_table, progress_bar
+from rmatk.cli.console import command, print_next, print_table, progress_bar
 
 if TYPE_CHECKING:
     from rmatk_runtime.bundle import Bundle
@@ -130,7 +130,7 @@ def show(built: Built) -> None:
     for engine in built.engines:
         typer.echo(f"{engine.path} for {target(engine.key)}")
     if built.unchecked is None:
-        print_next(f"rmatk infer {built.bundle} --camera 0")
+        print_next(command("rmatk", "infer", built.bundle, "--camera", 0))
         return
     typer.echo(f"parity is still to be run on the device: {built.unchecked}")
-    print_next(f"rmatk parity {built.bundle}    # on the device, once it is copied there")
+    print_next(command("rmatk", "parity", built.bundle) + "    # on the device, once it is copied there")

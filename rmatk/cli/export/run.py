@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import typer
 
-from rmatk.cli.console import print_next, print_table
+from rmatk.cli.console import command, print_next, print_table
 
 if TYPE_CHECKING:
     from rmatk_export.bundle import ExportReport
@@ -94,5 +94,5 @@ def print_next_steps(out: Path) -> None:
     """What to do with a bundle; one without golden set cannot check itself."""
     from rmatk_runtime.bundle import read_manifest
 
-    check = f"rmatk parity {out}    # on the device, once it is copied there"
-    print_next(f"rmatk infer {out} --camera 0", *([check] if read_manifest(out).golden else []))
+    check = command("rmatk", "parity", out) + "    # on the device, once it is copied there"
+    print_next(command("rmatk", "infer", out, "--camera", 0), *([check] if read_manifest(out).golden else []))

@@ -41,8 +41,6 @@ def print_summary(
     summary: Summary, bundle: Path, engine: str, uris: list[str], outputs: dict[str, str]
 ) -> None:
     """A short table, where the results lie, and the next command."""
-    import shlex
-
     from rmatk_runtime.sources.credentials import without_credentials
 
     rows = [(label, str(count), f"{count / summary.frames:.1%}") for label, count in summary.labels.items()]
@@ -58,11 +56,11 @@ def print_summary(
     for kind, path in outputs.items():
         typer.echo(f"{kind}: {path}")
     if outputs:
-        console.print_next(shlex.join(["rmatk", "parity", str(bundle)]))
+        console.print_next(console.command("rmatk", "parity", bundle))
     else:
         wanted = ["--jsonl", "predictions.jsonl", "--video", "annotated.mp4"]
         console.print_next(
-            shlex.join(["rmatk", "infer", str(bundle), *map(without_credentials, uris), *wanted])
+            console.command("rmatk", "infer", bundle, *map(without_credentials, uris), *wanted)
         )
 
 
