@@ -123,7 +123,7 @@ def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
     if len(dataset.class_names) < 2:
         raise DataError(
             f"expected at least two classes, found only {dataset.class_names[0]!r} in {dataset.root}",
-            LAYOUT_HINT,
+            "add photos of what it is to be told from",
         )
     kept = min(shots, MOST_VALIDATION_SHOTS)
     train, validation, notes = [], [], []

@@ -184,11 +184,19 @@ def _images(
     return cache_images(model, files, labels, spec, listener.read, mode=execution.cache, folder=work)
 
 
+def _size(file: Path) -> int | None:
+    """Bytes of a photo; None where a list names one that is not there, which reading it will tell."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
+
+
 def _identity(config: TrainConfig, backbone: Backbone, shots: FewShot) -> Identity:
     digest = hashlib.sha256()
     for part in (shots.train, shots.validation):
         for name, file, label in zip(part.relative(), *part.flat(), strict=True):
-            digest.update(f"{part.class_names[label]}\0{name}\0{file.stat().st_size}\0".encode())
+            digest.update(f"{part.class_names[label]}\0{name}\0{_size(file)}\0".encode())
     return Identity(
         config=config,
         backbone_digest=backbone.digest,

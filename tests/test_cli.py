@@ -89,6 +89,16 @@ def test_photos_that_cannot_be_read_are_all_listed(rmatk, tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 
+def test_photos_of_a_list_that_are_not_there_are_all_listed(rmatk, tmp_path: Path):
+    folder(tmp_path / "photos", {"a": 2, "b": 2})
+    rows = ["photos/a/0.png,a", "photos/a/9.png,a", "photos/b/0.png,b", "photos/b/8.png,b"]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *rows]))
+    for options in ((), ("--cache", "off")):
+        code, _, err = rmatk("train", tmp_path / "list.csv", "-o", tmp_path / "run", "--epochs", 1, *options)
+        assert code == 1 and "Traceback" not in err and "2 of 4 images" in err
+        assert "photos/a/9.png" in err and "photos/b/8.png" in err and not (tmp_path / "run").exists()
+
+
 def test_unknown_model_and_missing_weights(rmatk, tmp_path: Path):
     photos = folder(tmp_path / "photos", {"a": 2, "b": 2})
     code, _, err = rmatk("train", photos, "-o", tmp_path / "run", "--model", "ViT-B-61")
