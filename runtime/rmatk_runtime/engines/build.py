@@ -159,14 +159,18 @@ def _create_builder(trt: TensorRt, messages: Messages) -> Any:
 def _build(builder: Any, network: Any, config: Any, stop: Event) -> Any | None:
     """Build in a thread, so that Ctrl-C arrives in this one, asks the builder to stop, and waits for it."""
     interrupted = False
-    with ThreadPoolExecutor(1) as pool:
-        building = pool.submit(builder.build_serialized_network, network, config)
-        while not building.done():
-            try:
-                building.exception()  # waits
-            except KeyboardInterrupt:
-                interrupted = True
-                stop.set()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            building = pool.submit(builder.build_serialized_network, network, config)
+            while not building.done():
+                try:
+                    building.exception()  # waits
+                except KeyboardInterrupt:
+                    interrupted = True
+                    stop.set()
+    except KeyboardInterrupt:  # in the moment of starting: the pool then knows of no thread to wait for
+        stop.set()
+        raise
     if interrupted:
         raise KeyboardInterrupt
     return building.result()
