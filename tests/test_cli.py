@@ -222,6 +222,24 @@ def test_parity_on_a_data_set_in_parts_and_on_strange_classes(rmatk, micro_run: 
     assert code == 0 and "not labels of the bundle, so nothing is said of accuracy: ruby" in out
 
 
+def test_an_export_over_a_bundle_says_what_was_made_in_it_and_is_gone(rmatk, micro_run: Path, tmp_path: Path):
+    bundle, again = (
+        tmp_path / "bundle",
+        ("export", micro_run / "run", "-o", tmp_path / "bundle", "--golden", "none"),
+    )
+    code, out, _ = rmatk(*again)
+    assert code == 0 and "gone" not in out
+    assert rmatk("labels", bundle, "add", "oil can")[0] == 0
+    (bundle / "engines").mkdir()
+    (bundle / "engines" / "images-fp32.engine").write_bytes(b"plan")
+    code, out, _ = rmatk(*again)
+    assert code == 0 and not (bundle / "engines").exists()
+    assert f"labels of the former bundle are gone: oil can; rmatk labels {bundle} add 'oil can'" in out
+    assert f"engines of the former bundle are gone: 1; rmatk export {bundle} --trt builds one" in out
+    code, out, _ = rmatk(*again, "--json")
+    assert code == 0 and json.loads(out)["lost"] == []
+
+
 def test_version(rmatk):
     from rmatk import __version__
 

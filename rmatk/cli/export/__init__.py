@@ -59,10 +59,14 @@ def export(
     wanted.check(bundle)
     record: dict[str, Any] = {"bundle": str(bundle)}
     if out is not None:
+        former = run.Former(out)
         report = run.export_run(source, out, data=data, golden=count, precisions=precisions, pixels=pixels)
-        record |= run.record(out, report)
+        lost = former.lost(out)
+        record |= run.record(out, report) | {"lost": lost}
         if not as_json:
             run.show(out, report)
+            for note in lost:
+                typer.echo(f"note: {note}")
     if tensorrt is not None:
         built = engines.build(bundle, precisions, tensorrt, build, pixels=pixels, quiet=as_json)
         record |= engines.record(built)

@@ -45,6 +45,36 @@ def export_run(
     return write_bundle(source, out)
 
 
+class Former:
+    """What was made in the bundle at ``out``, which an export replaces as a whole: its engines, and labels
+    that ``rmatk labels`` changed."""
+
+    def __init__(self, out: Path) -> None:
+        from rmatk_runtime.bundle import Bundle
+        from rmatk_runtime.engines.store import FOLDER
+        from rmatk_runtime.errors import RmatkError
+
+        try:
+            self._labels = Bundle.open(out).classes().names
+        except RmatkError:  # there is none, or none that could be used
+            self._labels = ()
+        self._engines = len(list((out / FOLDER).glob("*.engine")))
+
+    def lost(self, out: Path) -> list[str]:
+        """What is gone now, and the commands that bring it back."""
+        from rmatk_runtime.bundle import Bundle
+
+        now = Bundle.open(out).classes().names
+        notes = []
+        if gone := [name for name in self._labels if name not in now]:
+            again = command("rmatk", "labels", out, "add", gone[0])
+            notes.append(f"labels of the former bundle are gone: {', '.join(gone)}; {again} brings one back")
+        if self._engines:
+            again = command("rmatk", "export", out, "--trt")
+            notes.append(f"engines of the former bundle are gone: {self._engines}; {again} builds one")
+        return notes
+
+
 def record(out: Path, report: ExportReport) -> dict[str, Any]:
     """What ``--json`` prints of a bundle."""
     from rmatk_runtime.bundle import read_manifest
