@@ -4,7 +4,11 @@ Symmetric throughout, zero point 0, as TensorRT's explicit quantisation asks (it
 A weight has one step per output channel and 7 bits. x86 CPUs without VNNI add two products of 8 bits each in
 16, which overflows in silence (onnxruntime #6004, #12088): embeddings were off by three times the error of
 int8 itself. With 7 bits no sum can overflow, whatever engine or server runs the graph and however its
-session is set, and the fast kernel stays in use; the eighth bit of weights was worth 3 % of the error.
+session is set, and the fast kernel stays in use.
+
+Rounding wins back what the missing bit costs: a weight's error is made up for by those rounded after it
+(GPTQ, Frantar et al., ICLR 2023). On validation shots of TrashNet that took rmatk-micro's embeddings from
+1 - cosine of 1.4e-4 to 0.8e-4; with an eighth bit they had 0.9e-4.
 """
 
 from __future__ import annotations
@@ -26,7 +30,9 @@ from rmatk_runtime.preprocess import Float32
 
 WEIGHT_MAX, INPUT_MAX = 63, 127
 _BATCH = 4
-_ROWS = 512  # tokens that a product's input step is chosen on
+_ROWS = 1024  # tokens that a product is quantised on
+_DAMPING = 0.01  # of the mean square of an input, so that few tokens do not decide on directions they lack
+_STRIP = 128  # input channels whose errors reach the channels behind them in one product
 _SHARES = np.linspace(1.0, 0.4, 13)  # steps that are tried, as shares of the one that clips nothing
 
 
@@ -74,16 +80,44 @@ def _int8_product(weight: Float32, rows: Float32, largest: float) -> Int8Product
     """
     steps = np.abs(weight).max(axis=0) / WEIGHT_MAX
     steps[steps == 0.0] = 1.0
-    rounded = np.rint(weight / steps)
-    exact = rows @ weight
+    rounded, some = np.rint(weight / steps), rows[::2]
+    exact = some @ weight
 
     def error(step: float) -> float:
-        held = np.clip(np.rint(rows / step), -INPUT_MAX, INPUT_MAX)
-        return float(np.square(held @ rounded * (steps * step) - exact).mean())
+        return float(np.square(_held(some, step) @ rounded * (steps * step) - exact).mean())
 
     tried = _SHARES * (max(largest, 1e-12) / INPUT_MAX)
     best = min(tried.astype(np.float32), key=error)
-    return Int8Product(rounded.astype(np.int8), steps.astype(np.float32), best)
+    int8 = _compensated(weight, steps, _held(rows, best) * best)
+    return Int8Product(int8, steps.astype(np.float32), best)
+
+
+def _held(rows: Float32, step: float) -> Float32:
+    """Inputs in int8, as whole float32 numbers."""
+    held: Float32 = np.clip(np.rint(rows / step), -INPUT_MAX, INPUT_MAX)
+    return held
+
+
+def _compensated(weight: Float32, steps: Float32, rows: Float32) -> npt.NDArray[np.int8]:
+    """Round (K, N) one input channel after another, so that ``rows`` (R, K) times the result stay in place.
+
+    A channel's error moves on to the channels not rounded yet, in the proportion in which their inputs have
+    gone together with its own: GPTQ's update, with H = X^T X and the upper Cholesky factor of its inverse.
+    """
+    x = rows.astype(np.float64)
+    moments = x.T @ x / len(x)
+    moments[np.diag_indices_from(moments)] += _DAMPING * max(float(np.diag(moments).mean()), 1e-12)
+    factor = np.linalg.cholesky(np.linalg.inv(moments)).T
+    left, result = weight.astype(np.float64), np.empty(weight.shape, dtype=np.int8)
+    for start in range(0, len(left), _STRIP):
+        end = min(start + _STRIP, len(left))
+        errors = np.empty((end - start, left.shape[1]))
+        for k in range(start, end):
+            result[k] = np.clip(np.rint(left[k] / steps), -WEIGHT_MAX, WEIGHT_MAX)
+            errors[k - start] = (left[k] - result[k] * steps) / factor[k, k]
+            left[k + 1 : end] -= np.outer(factor[k, k + 1 : end], errors[k - start])
+        left[end:] -= factor[start:end, end:].T @ errors
+    return result
 
 
 class _Inputs:

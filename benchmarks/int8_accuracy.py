@@ -1,0 +1,76 @@
+"""What int8 costs in accuracy on photos that nothing was fitted to, over several seeds.
+
+    python benchmarks/int8_accuracy.py --data trashnet --json
+
+For every seed a run is trained on ``DATA/train`` with 16 shots, exported in fp32, fp16 and int8, and compared
+with PyTorch on ``DATA/test``, as ``rmatk parity BUNDLE DATA --against RUN`` does. ``points`` is the change of
+accuracy in percentage points; one photo of 300 is 0.33. The last line of standard output is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rmatk.backbone import MICRO, load_backbone
+from rmatk.cli.export.run import export_run
+from rmatk.config import TrainConfig
+from rmatk.datasets import open_dataset
+from rmatk.parity import check_against_run
+from rmatk.train import train
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.golden_check import open_engines
+from rmatk_runtime.manifest import Precision
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+
+def one_seed(model: str, pretrained: str | None, data: Path, seed: int, folder: Path) -> dict[str, Any]:
+    """Accuracy in PyTorch, and per precision its change and how many labels changed."""
+    config = TrainConfig(model=model, pretrained=pretrained, shots=16, seed=seed)
+    backbone = load_backbone(model, pretrained)
+    run = train(config, backbone, data / "train", folder / "run")
+    export_run(folder / "run", folder / "bundle", data=None, golden=32, precisions=PRECISIONS, pixels=False)
+    bundle = Bundle.open(folder / "bundle")
+    photos = open_dataset(data, "test")
+    with open_engines(bundle, "cpu") as engines:
+        stages = check_against_run(bundle, engines, run, backbone, photos)
+    found: dict[str, Any] = {"seed": seed}
+    for stage in stages:
+        precision = stage.stage.split()[-1]
+        if precision in PRECISIONS and stage.accuracy is not None and stage.reference_accuracy is not None:
+            found["accuracy"] = stage.reference_accuracy
+            found[precision] = {
+                "points": round(100 * (stage.accuracy - stage.reference_accuracy), 2),
+                "labels_changed": len(stage.flips),
+            }
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="a folder with train/ and test/")
+    parser.add_argument("--model", default=MICRO)
+    parser.add_argument("--pretrained")
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON line")
+    args = parser.parse_args()
+    rows = []
+    for seed in map(int, args.seeds.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(one_seed(args.model, args.pretrained, args.data, seed, Path(folder)))
+        if not args.json:
+            print(rows[-1], flush=True)
+    means = {p: round(statistics.mean(row[p]["points"] for row in rows), 3) for p in PRECISIONS}
+    print(json.dumps({"model": args.model, "data": args.data.name, "seeds": rows, "mean_points": means}))
+
+
+if __name__ == "__main__":
+    main()
