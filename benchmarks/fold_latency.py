@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
-import time
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import onnx
 import onnxruntime
+from turns import timed
 
 from rmatk.config import default_blocks
 from rmatk.torchvision_ops import import_torchvision
@@ -108,16 +108,8 @@ def main() -> None:
     height, width = tower.stem.image_size
     images = np.random.default_rng(1).normal(size=(args.batch, 3, height, width)).astype(np.float32)
     outputs = {name: session.run(None, {"images": images})[0] for name, session in sessions.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in sessions}
-    for number in range(args.rounds + 3):
-        for name, session in sessions.items():
-            start = time.perf_counter()
-            session.run(None, {"images": images})
-            if number >= 3:  # the first rounds warm up
-                seconds[name].append(time.perf_counter() - start)
-        if not args.json:
-            print(number, {name: round(1e3 * values[-1], 1) for name, values in seconds.items() if values})
-    median = {name: statistics.median(values) for name, values in seconds.items()}
+    calls = {name: partial(session.run, None, {"images": images}) for name, session in sessions.items()}
+    median = timed(calls, args.rounds, quiet=args.json)
     print(
         json.dumps(
             {

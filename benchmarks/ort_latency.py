@@ -20,12 +20,9 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import re
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +30,7 @@ import numpy as np
 import onnxruntime
 import torch
 from safetensors.torch import save_file
+from turns import timed
 
 from rmatk.backbone import load_backbone
 from rmatk.cli.export.run import export_run
@@ -47,10 +45,10 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.manifest import Precision
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-WARM = 3
 REPORT = """
 import atexit, sys
-atexit.register(lambda: sys.stderr.write(open("/proc/self/status").read()))
+from rmatk_runtime.machine import resident_memory
+atexit.register(lambda: print(resident_memory()[0], file=sys.stderr))
 """
 EAGER = """
 import sys, numpy as np, torch
@@ -106,20 +104,6 @@ def sides(run: Path, bundle: Path, images: np.ndarray, threads: int) -> dict[str
     return calls
 
 
-def timed(calls: dict[str, Callable[[], object]], rounds: int, *, quiet: bool) -> dict[str, float]:
-    """Median seconds per call."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + WARM):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if number >= WARM:
-                seconds[name].append(time.perf_counter() - start)
-        if not quiet and number >= WARM:
-            print(number, {name: round(1e3 * values[-1], 1) for name, values in seconds.items()}, flush=True)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 def peak_mb(code: str, *arguments: str) -> float:
     """Peak resident MB of a fresh Python process, by its own account: ``ru_maxrss`` counts this one's too."""
     process = subprocess.run(
@@ -127,7 +111,7 @@ def peak_mb(code: str, *arguments: str) -> float:
     )
     if process.returncode != 0:
         sys.exit(f"{arguments[0]} failed: {process.stderr}")
-    return round(int(re.findall(r"VmHWM:\s+(\d+) kB", process.stderr)[-1]) / 1024, 1)
+    return round(int(process.stderr.split()[-1]) / (1 << 20), 1)
 
 
 def features() -> list[str]:

@@ -254,6 +254,13 @@ def _embedding_width(head: Head) -> int:
 
 def _model(w: Writer, name: str, source: onnx.ValueInfoProto, width: int) -> onnx.ModelProto:
     target = helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["N", width])
+    return written(w, name, source, target)
+
+
+def written(
+    w: Writer, name: str, source: onnx.ValueInfoProto, target: onnx.ValueInfoProto
+) -> onnx.ModelProto:
+    """A graph of what ``w`` holds, from ``source`` to ``target``, in the versions that devices read."""
     graph = helper.make_graph(w.nodes, name, [source], [target], list(w.weights.values()))
     return helper.make_model(
         graph,

@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from rmatk_export.graph import IR_VERSION, OPSET
+from rmatk_export.graph import written
+from rmatk_export.storage import with_graph
 from rmatk_export.writer import Writer
-from rmatk_runtime import __version__
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Decision
 from rmatk_runtime.preprocess import PreprocessSpec
@@ -59,16 +59,7 @@ def classifier_graph(classes: ClassMatrix, decision: Decision) -> onnx.ModelProt
     probabilities = _classify(w, classes, decision)
     width = classes.embeddings.shape[1]
     embeddings = helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["N", width])
-    graph = helper.make_graph(
-        w.nodes, "rmatk_classifier", [embeddings], [probabilities], list(w.weights.values())
-    )
-    model = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="rmatk",
-        producer_version=__version__,
-    )
+    model = written(w, "rmatk_classifier", embeddings, probabilities)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -99,10 +90,4 @@ def _joined(
         outputs,
         [*model.graph.initializer, *w.weights.values()],
     )
-    return helper.make_model(
-        graph,
-        opset_imports=model.opset_import,
-        ir_version=model.ir_version,
-        producer_name=model.producer_name,
-        producer_version=model.producer_version,
-    )
+    return with_graph(model, graph)

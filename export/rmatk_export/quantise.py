@@ -156,5 +156,4 @@ def _embed(model: onnx.ModelProto, images: Float32) -> Float32:
         path = Path(folder) / "graph.onnx"
         save_graph(model, path)
         session = create_session(path)
-    starts = range(0, len(images), _BATCH)
-    return np.concatenate([run_session(session, images[start : start + _BATCH]) for start in starts])
+    return run_session(session, images, _BATCH)

@@ -66,14 +66,14 @@ def weights_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy without the weights larger than :data:`SMALL`, which is valid only once they are given again."""
     graph = model.graph
+    small = [weight for weight in graph.initializer if _size(weight) <= SMALL]
+    return with_graph(model, helper.make_graph(graph.node, graph.name, graph.input, graph.output, small))
+
+
+def with_graph(model: onnx.ModelProto, graph: onnx.GraphProto) -> onnx.ModelProto:
+    """``graph`` in the versions, and by the producer, of ``model``."""
     return helper.make_model(
-        helper.make_graph(
-            graph.node,
-            graph.name,
-            graph.input,
-            graph.output,
-            [weight for weight in graph.initializer if _size(weight) <= SMALL],
-        ),
+        graph,
         opset_imports=model.opset_import,
         ir_version=model.ir_version,
         producer_name=model.producer_name,

@@ -60,8 +60,8 @@ def command(*words: object) -> str:
 
 def print_next(*commands: str) -> None:
     """Say what to run next."""
-    for number, command in enumerate(commands):
-        typer.echo(f"{'next: ' if number == 0 else '      '}{command}")
+    for number, line in enumerate(commands):
+        typer.echo(f"{'next: ' if number == 0 else '      '}{line}")
 
 
 def progress_bar(*, quiet: bool = False) -> Progress:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from rmatk_runtime.answers import Answers
 from rmatk_runtime.errors import BundleError
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Decision, GoldenSource
@@ -46,21 +47,19 @@ class GoldenSet:
         """The true labels, where there are any and all are among ``known``; of rendered pictures never."""
         return self.labels if self.source == "photos" and set(self.labels) <= set(known) else None
 
-    def answers(self, classes: ClassMatrix, decision: Decision) -> Answers:
+    def answers(self, classes: ClassMatrix, decision: Decision) -> Reached:
         """What PyTorch answers on these pictures, given the labels of the moment."""
-        logits = self.embeddings.astype(np.float64) @ classes.embeddings.astype(np.float64).T
-        logits *= decision.logit_scale / decision.temperature
-        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-        chances = np.sort(chances / chances.sum(axis=1, keepdims=True), axis=1)
-        margins = chances[:, -1] - chances[:, -2] if len(classes.names) > 1 else chances[:, -1]
-        return Answers(
-            classes=tuple(classes.names[best] for best in sorted(set(logits.argmax(axis=1).tolist()))),
+        chances = Answers(classes, decision).probabilities(self.embeddings)
+        ordered = np.sort(chances, axis=1)
+        margins = ordered[:, -1] - ordered[:, -2] if len(classes.names) > 1 else ordered[:, -1]
+        return Reached(
+            classes=tuple(classes.names[best] for best in sorted(set(chances.argmax(axis=1).tolist()))),
             smallest_margin=float(margins.min()),
         )
 
 
 @dataclass(frozen=True)
-class Answers:
+class Reached:
     """Which ``classes`` PyTorch answers with at least once, and by how much probability its least sure answer
     leads: what a golden set can see go wrong."""
 

@@ -63,11 +63,9 @@ def encode_prompts(bundle: Bundle, prompts: Sequence[str]) -> Float32:
     session = create_session(bundle.file(bundle.manifest.text.file))
     if isinstance(session.get_inputs()[0].shape[1], str):  # causal: padding after the end changes nothing
         tokens = tokens[:, :used]
-    parts = [
-        run_session(session, tokens[start : start + _PROMPTS_AT_ONCE])
-        for start in range(0, len(tokens), _PROMPTS_AT_ONCE)
-    ]
-    return np.concatenate([np.empty((0, bundle.manifest.model.embed_dim), np.float32), *parts])
+    if not len(tokens):
+        return np.empty((0, bundle.manifest.model.embed_dim), np.float32)
+    return run_session(session, tokens, _PROMPTS_AT_ONCE)
 
 
 def class_embeddings(bundle: Bundle, names: Sequence[str], templates: Sequence[str] | None = None) -> Float32:

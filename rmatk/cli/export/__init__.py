@@ -61,7 +61,7 @@ def export(
     if out is not None:
         former = run.Former(out)
         report = run.export_run(source, out, data=data, golden=count, precisions=precisions, pixels=pixels)
-        lost = former.lost(out)
+        lost = former.lost()
         record |= run.record(out, report) | {"lost": lost}
         if not as_json:
             run.show(out, report)

@@ -50,22 +50,19 @@ class Former:
     that ``rmatk labels`` changed."""
 
     def __init__(self, out: Path) -> None:
-        from rmatk_runtime.bundle import Bundle
         from rmatk_runtime.engines.store import FOLDER
         from rmatk_runtime.errors import RmatkError
 
+        self._out = out
         try:
-            self._labels = Bundle.open(out).classes().names
+            self._labels = _labels(out)
         except RmatkError:  # there is none, or none that could be used
             self._labels = ()
         self._engines = len(list((out / FOLDER).glob("*.engine")))
 
-    def lost(self, out: Path) -> list[str]:
+    def lost(self) -> list[str]:
         """What is gone now, and the commands that bring it back."""
-        from rmatk_runtime.bundle import Bundle
-
-        now = Bundle.open(out).classes().names
-        notes = []
+        out, now, notes = self._out, _labels(self._out), []
         if gone := [name for name in self._labels if name not in now]:
             again = command("rmatk", "labels", out, "add", gone[0])
             notes.append(f"labels of the former bundle are gone: {', '.join(gone)}; {again} brings one back")
@@ -73,6 +70,13 @@ class Former:
             again = command("rmatk", "export", out, "--trt")
             notes.append(f"engines of the former bundle are gone: {self._engines}; {again} builds one")
         return notes
+
+
+def _labels(bundle: Path) -> tuple[str, ...]:
+    """The labels of the moment; only the file that holds them is read."""
+    from rmatk_runtime.bundle import Bundle, read_manifest
+
+    return Bundle(bundle, read_manifest(bundle)).classes().names
 
 
 def record(out: Path, report: ExportReport) -> dict[str, Any]:

@@ -83,14 +83,19 @@ def create_session(
     return session
 
 
-def run_session(session: Any, batch: npt.NDArray[Any]) -> Float32:
-    """Run a graph of one input (N, ...) and one output -> (N, D) float32.
+def run_session(session: Any, rows: npt.NDArray[Any], most: int | None = None) -> Float32:
+    """Run a graph of one input (N, ...) and one output -> (N, D) float32; ``most`` rows at once, None: all.
 
     Raises:
         BackendError: the engine failed.
     """
-    (embeddings,) = fetch(session, batch)
-    return np.asarray(embeddings, dtype=np.float32)
+    size = most or max(len(rows), 1)
+    starts = range(0, max(len(rows), 1), size)
+    parts = []
+    for start in starts:
+        (part,) = fetch(session, rows[start : start + size])
+        parts.append(np.asarray(part, dtype=np.float32))
+    return np.concatenate(parts)
 
 
 def fetch(
@@ -144,6 +149,4 @@ class OnnxRuntimeBackend(Backend):
             raise BackendError(
                 f"expected (N, {', '.join(map(str, expected))}) float32, got {images.shape} {images.dtype}"
             )
-        size = self._most or max(len(images), 1)
-        starts = range(0, max(len(images), 1), size)
-        return np.concatenate([run_session(self._session, images[row : row + size]) for row in starts])
+        return run_session(self._session, images, self._most)

@@ -23,11 +23,12 @@ from rmatk_export.serving.triton import TritonOptions, write_triton
 from rmatk_runtime.answers import Answers
 from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here
+from rmatk_runtime.engines.key import BatchProfile, Here
 from rmatk_runtime.engines.store import write_engine
 from rmatk_runtime.errors import BackendError, BundleError, ExportError, ParityError, StorageError
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.preprocess import resize
+from tests.runtime.fakes.engine_keys import key_of
 
 TYPES = {"TYPE_UINT8": "tensor(uint8)", "TYPE_FP32": "tensor(float)"}
 NAMES = {"birds", "birds_image_encoder", "birds_classifier"}
@@ -259,18 +260,8 @@ class TestWithAnEngine:
         monkeypatch.setattr(triton.TensorRtBackend, "open", lambda engine: OnOnnxRuntime(graph))
 
     def build(self, bundle: Bundle, **changes: object) -> None:
-        key = EngineKey(
-            flavour="tensorrt",
-            tensorrt="10.3.0",
-            machine="aarch64",
-            gpu="Orin",
-            compute_capabilities=("8.7",),
-            precision="fp32",
-            input="pixels",
-            batch=BatchProfile(1, 4, 32),
-            onnx_sha256=bundle.manifest.files["image_encoder.pixels.onnx"].sha256,
-        )
-        changed = msgspec.structs.replace(key, **changes)
+        wanted = {"input": "pixels", "batch": BatchProfile(1, 4, 32), **changes}
+        changed = key_of(bundle, "image_encoder.pixels.onnx", **wanted)
         write_engine(bundle, b"the plan", key=changed, built="today", seconds=1.0, layers=9)
 
     def test_the_plan_is_served_with_its_own_batches(self, bundle: Bundle, tmp_path: Path):

@@ -13,10 +13,11 @@ from rmatk_runtime.backends import Backend, open_backend
 from rmatk_runtime.backends.onnx_runtime import create_session
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.engines.check import check_engine, why_unchecked
-from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here
+from rmatk_runtime.engines.key import Here
 from rmatk_runtime.engines.store import Engine, survey, write_engine
 from rmatk_runtime.errors import BackendError, BundleError, ParityError
 from rmatk_runtime.preprocess import Float32
+from tests.runtime.fakes.engine_keys import key_of
 
 HERE = Here("aarch64", "Orin", "8.7", {"tensorrt": "10.3.0"})
 
@@ -28,18 +29,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
 
 @pytest.fixture
 def engine(bundle: Bundle) -> Engine:
-    key = EngineKey(
-        flavour="tensorrt",
-        tensorrt="10.3.0",
-        machine="aarch64",
-        gpu="Orin",
-        compute_capabilities=("8.7",),
-        precision="fp32",
-        input="images",
-        batch=BatchProfile(1, 1, 8),
-        onnx_sha256=bundle.manifest.files["image_encoder.onnx"].sha256,
-    )
-    return write_engine(bundle, b"plan", key=key, built="today", seconds=1.0, layers=9)
+    return write_engine(bundle, b"plan", key=key_of(bundle), built="today", seconds=1.0, layers=9)
 
 
 class Wrong(Backend):

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here
+from rmatk_runtime.engines.key import BatchProfile, Here
 from rmatk_runtime.engines.store import (
     Engine,
     delete_engine,
@@ -22,6 +22,7 @@ from rmatk_runtime.engines.store import (
 from rmatk_runtime.errors import BackendError
 from rmatk_runtime.manifest import Graph
 from rmatk_runtime.parity import StageResult
+from tests.runtime.fakes.engine_keys import key_of as key
 
 HERE = Here("aarch64", "Orin", "8.7", {"tensorrt": "10.3.0"})
 
@@ -29,21 +30,6 @@ HERE = Here("aarch64", "Orin", "8.7", {"tensorrt": "10.3.0"})
 @pytest.fixture
 def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
     return Bundle.open(Path(shutil.copytree(tiny_bundle, tmp_path / "bundle")))
-
-
-def key(bundle: Bundle, **changes: object) -> EngineKey:
-    built_here = EngineKey(
-        flavour="tensorrt",
-        tensorrt="10.3.0",
-        machine="aarch64",
-        gpu="Orin",
-        compute_capabilities=("8.7",),
-        precision="fp32",
-        input="images",
-        batch=BatchProfile(1, 1, 8),
-        onnx_sha256=bundle.manifest.files["image_encoder.onnx"].sha256,
-    )
-    return msgspec.structs.replace(built_here, **changes)
 
 
 def write(bundle: Bundle, plan: bytes = b"plan", **changes: object) -> Engine:
