@@ -3,8 +3,14 @@
     python benchmarks/int8_accuracy.py --data trashnet --json
 
 For every seed a run is trained on ``DATA/train`` with 16 shots, exported in fp32, fp16 and int8, and compared
-with PyTorch on ``DATA/test``, as ``rmatk parity BUNDLE DATA --against RUN`` does. ``points`` is the change of
-accuracy in percentage points; one photo of 300 is 0.33. The last line of standard output is one JSON object.
+with PyTorch on ``DATA/test``, as ``rmatk parity BUNDLE DATA --against RUN`` does.
+
+- ``points``: change of accuracy in percentage points; one photo of 300 is 0.33.
+- ``labels_changed``: percent of the test photos whose label changed. The export foretold ``expected_changes``
+  for int8, from its few validation shots.
+- ``int8_share``: of the blocks' multiplications, what the export's budget left in int8.
+
+The last line of standard output is one JSON object.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ import argparse
 import json
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +41,27 @@ def one_seed(model: str, pretrained: str | None, data: Path, seed: int, folder: 
     config = TrainConfig(model=model, pretrained=pretrained, shots=16, seed=seed)
     backbone = load_backbone(model, pretrained)
     run = train(config, backbone, data / "train", folder / "run")
-    export_run(folder / "run", folder / "bundle", data=None, golden=32, precisions=PRECISIONS, pixels=False)
+    report = export_run(
+        folder / "run", folder / "bundle", data=None, golden=32, precisions=PRECISIONS, pixels=False
+    )
+    chosen = report.quantisation
+    assert chosen is not None
     bundle = Bundle.open(folder / "bundle")
     photos = open_dataset(data, "test")
     with open_engines(bundle, "cpu") as engines:
         stages = check_against_run(bundle, engines, run, backbone, photos)
-    found: dict[str, Any] = {"seed": seed}
+    found: dict[str, Any] = {
+        "seed": seed,
+        "int8_share": round(chosen.int8_share, 2),
+        "expected_changes": round(100 * chosen.expected_changes, 2),
+    }
     for stage in stages:
         precision = stage.stage.split()[-1]
         if precision in PRECISIONS and stage.accuracy is not None and stage.reference_accuracy is not None:
             found["accuracy"] = stage.reference_accuracy
             found[precision] = {
                 "points": round(100 * (stage.accuracy - stage.reference_accuracy), 2),
-                "labels_changed": len(stage.flips),
+                "labels_changed": round(100 * (1 - stage.agreement), 2),
             }
     return found
 
@@ -68,8 +83,16 @@ def main() -> None:
             rows.append(one_seed(args.model, args.pretrained, args.data, seed, Path(folder)))
         if not args.json:
             print(rows[-1], flush=True)
-    means = {p: round(statistics.mean(row[p]["points"] for row in rows), 3) for p in PRECISIONS}
-    print(json.dumps({"model": args.model, "data": args.data.name, "seeds": rows, "mean_points": means}))
+
+    def mean(figure: Callable[[dict[str, Any]], float]) -> float:
+        return round(statistics.mean(map(figure, rows)), 3)
+
+    means = {
+        "points": {p: mean(lambda row, p=p: row[p]["points"]) for p in PRECISIONS},
+        "int8_labels_changed": mean(lambda row: row["int8"]["labels_changed"]),
+        "int8_expected_changes": mean(lambda row: row["expected_changes"]),
+    }
+    print(json.dumps({"model": args.model, "data": args.data.name, "seeds": rows, "means": means}))
 
 
 if __name__ == "__main__":

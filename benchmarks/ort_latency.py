@@ -157,7 +157,8 @@ def main() -> None:
             "bundle_mb": {
                 path.name: round(path.stat().st_size / 1e6, 2) for path in sorted(bundle.iterdir())
             },
-            "int8_float_blocks": report["quantisation"]["float_blocks"],
+            "int8_share": report["quantisation"]["int8_share"],
+            "int8_float_products": report["quantisation"]["float_products"],
             "infer_peak_mb": infer,
             "eager_peak_mb": peak_mb(EAGER, str(run), str(photo)),
             "torch": torch.__version__,

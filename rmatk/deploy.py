@@ -13,9 +13,9 @@ from rmatk.data import Dataset
 from rmatk.golden import GOLDEN_IMAGES, photo_golden, rendered_golden
 from rmatk.model import AdaptedClip, TowerName
 from rmatk.run import RECORD, Run, restore
+from rmatk_export.budget import CalibrationPhotos
 from rmatk_export.fold import attach
 from rmatk_export.open_clip import read_image_tower, read_text_tower
-from rmatk_export.quantise import CalibrationPhotos
 from rmatk_export.source import ExportSource
 from rmatk_export.tokenizer import ExportedTokenizer, export_tokenizer
 from rmatk_export.weights import Adapter, ImageStem, Linear, TextStem, Tower
@@ -23,9 +23,10 @@ from rmatk_runtime.errors import DataError
 from rmatk_runtime.files import sha256_file
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Decision, ModelInfo, Precision
-from rmatk_runtime.preprocess import PreprocessSpec, load_image, preprocess
+from rmatk_runtime.preprocess import Float32, PreprocessSpec, load_image, preprocess
 
 CALIBRATION_IMAGES = 128  # int8 ranges settle well before that many
+JUDGING_IMAGES = 512  # each of them is embedded by every graph that the search for int8 tries
 
 
 def export_source(
@@ -158,9 +159,15 @@ def _calibration(run: Run, data: Path | None, spec: PreprocessSpec) -> Calibrati
     judges = seen
     if record.validation_files:
         judges = _photos(run, data, record.validation_files, record.validation_labels).flat()
-    step = -(-len(seen[0]) // CALIBRATION_IMAGES)
-    return CalibrationPhotos(
-        images=np.stack([preprocess(load_image(file), spec) for file in seen[0][::step]]),
-        shots=np.stack([preprocess(load_image(file), spec) for file in judges[0]]),
-        labels=np.array(judges[1], dtype=np.int64),
-    )
+    images, _ = _some(seen, CALIBRATION_IMAGES, spec)
+    shots, labels = _some(judges, JUDGING_IMAGES, spec)
+    return CalibrationPhotos(images, shots, np.array(labels, dtype=np.int64))
+
+
+def _some(
+    photos: tuple[Sequence[Path], Sequence[int]], most: int, spec: PreprocessSpec
+) -> tuple[Float32, Sequence[int]]:
+    """Evenly chosen photos of all classes, preprocessed (N, 3, H, W), and their labels."""
+    files, labels = photos
+    step = -(-len(files) // most)
+    return np.stack([preprocess(load_image(file), spec) for file in files[::step]]), labels[::step]

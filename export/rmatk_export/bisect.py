@@ -6,7 +6,8 @@ suspicion is run in ONNX Runtime with every such value as an output, and each is
 the float32 graph, evaluated node by node in float64 by ONNX's own reference implementation. That is
 independent of every engine. Where it comes from the run, written anew from its folded arrays, it is
 independent of the bundle as well, and finds a changed weight; the bundle's own float32 graph is right as a
-reference for fp16 and int8, and finds an engine that computes wrongly.
+reference for fp16 and int8, and finds an engine that computes wrongly. A product in int8 gives another value,
+which its bias puts right (``quantise.py``): the two are judged as one.
 
 A deviation grows and shrinks on its way through the norms and sums of a tower, so no limit on it says where
 it began. What a node itself adds can be told exactly: the reference operation, with the reference's weights,
@@ -53,10 +54,10 @@ _IMAGES = 2
 class NodeDeviation(msgspec.Struct, frozen=True, kw_only=True):
     """One node against the reference, worst image; relative to the reference's norm, None if not finite.
 
-    ``node``, ``op``, ``place``: its name, operator, and block and part; ``precision``: the arithmetic it
-    works in; ``own``: what it adds to what its inputs already hold; ``inputs``, ``output``: how far its
-    inputs (the worst) and its output lie from a reference that was right from the start; ``cosine``: of the
-    latter two outputs.
+    ``node``, ``op``, ``place``: its name, its operator (or those that are judged as one), and block and part;
+    ``precision``: the arithmetic it works in; ``own``: what it adds to what its inputs already hold;
+    ``inputs``, ``output``: how far its inputs (the worst) and its output lie from a reference that was right
+    from the start; ``cosine``: of the latter two outputs.
     """
 
     node: str
@@ -176,7 +177,7 @@ def bisect(
         BackendError: ONNX Runtime does not run the candidate.
     """
     model = load_graph(candidate)
-    steps = steps_of(reference)
+    steps = steps_of(reference, seen={name for node in model.graph.node for name in node.output})
     whole = create_session(candidate, provider)
     fused: list[float] = []
     measured: list[list[tuple[float, ...]]] = [[] for _ in steps]
@@ -194,7 +195,7 @@ def bisect(
         fused.append(_apart(right["embeddings"], *fetch(whole, image))[0])
     quantised = _quantised(model)
     deviations = [
-        _deviation(step.node, _precision(step, quantised, kinds), figures)
+        _deviation(step, _precision(step, quantised, kinds), figures)
         for step, figures in zip(steps, measured, strict=True)
     ]
     return Bisection(
@@ -254,12 +255,12 @@ def _apart(expected: Array, found: Array) -> tuple[float, float]:
     return float(np.linalg.norm(b - a)) / max(length, tiny), -float(a @ b) / max(length * other, tiny)
 
 
-def _deviation(node: onnx.NodeProto, precision: Precision, figures: list[tuple[float, ...]]) -> NodeDeviation:
+def _deviation(step: Step, precision: Precision, figures: list[tuple[float, ...]]) -> NodeDeviation:
     own, inputs, output, turned = map(_finite, np.max(figures, axis=0).tolist())
     return NodeDeviation(
-        node=node.name,
-        op=node.op_type,
-        place=_place(node.name),
+        node=step.node.name,
+        op=" + ".join(node.op_type for node in step.nodes),
+        place=_place(step.node.name),
         precision=precision,
         own=own,
         inputs=inputs,
@@ -285,7 +286,7 @@ def _quantised(model: onnx.ModelProto) -> set[str]:
 
 def _precision(step: Step, quantised: Collection[str], kinds: Mapping[str, np.dtype[Any]]) -> Precision:
     """The arithmetic that a node works in, as the graph under suspicion has it."""
-    if step.node.name in quantised:
+    if any(node.name in quantised for node in step.nodes):
         return "int8"
     halves = any(kinds[name] == np.float16 for name in (*step.inputs, *step.node.output))
     return "fp16" if halves else "fp32"

@@ -13,13 +13,13 @@ from pathlib import Path
 import msgspec
 import onnx
 
+from rmatk_export.budget import Quantisation, quantise_within_budget
 from rmatk_export.checks import checked
 from rmatk_export.fold import fold
 from rmatk_export.gate import run_gate
 from rmatk_export.graph import OPSET, image_graph, text_graph
 from rmatk_export.joined import with_pixels
 from rmatk_export.proof import Proof, prove
-from rmatk_export.quantise import Quantisation, quantise_within_budget
 from rmatk_export.source import ExportSource
 from rmatk_export.storage import save_graph
 from rmatk_export.weights import FoldedTower, ImageStem, Tower

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +16,18 @@ from rmatk_export.weights import Array
 
 @dataclass(frozen=True)
 class Step:
-    """One node with its weights as the graph has them; ``inputs`` are the names of its other inputs."""
+    """One node, or several of which only the last one's outputs are seen, with weights as the graph has them;
+    ``inputs`` are the names of what they read of others."""
 
-    node: onnx.NodeProto
+    nodes: tuple[onnx.NodeProto, ...]
     inputs: tuple[str, ...]
     weights: Mapping[str, onnx.TensorProto]
     evaluator: ReferenceEvaluator
+
+    @property
+    def node(self) -> onnx.NodeProto:
+        """The last node."""
+        return self.nodes[-1]
 
     def apply(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Its outputs by name, from the ``values`` of its inputs by name, any shapes that the node takes."""
@@ -32,25 +39,42 @@ class Step:
         return dict(zip(self.node.output, outputs, strict=True))
 
 
-def steps_of(model: onnx.ModelProto) -> list[Step]:
-    """Every node of a float32 graph, in its order, with its weights."""
+def steps_of(model: onnx.ModelProto, seen: Collection[str] | None = None) -> list[Step]:
+    """Every node of a float32 graph, in its order.
+
+    One whose output is not among the values ``seen`` (None: all are), and is read by one other alone, makes
+    one step with that other.
+    """
     held = {weight.name: weight for weight in model.graph.initializer}
     opsets = {entry.domain: entry.version for entry in model.opset_import}
+    readers = Counter(name for node in model.graph.node for name in node.input)
+    waiting: dict[str, tuple[onnx.NodeProto, ...]] = {}
+    steps = []
+    for node in model.graph.node:
+        nodes = (*(one for name in node.input for one in waiting.pop(name, ())), node)
+        if seen is not None and all(name not in seen and readers[name] == 1 for name in node.output):
+            waiting[node.output[0]] = nodes
+        else:
+            steps.append(_step(nodes, held, opsets))
+    return steps
 
-    def step(node: onnx.NodeProto) -> Step:
-        inputs, outputs = (
-            [helper.make_tensor_value_info(name, TensorProto.DOUBLE, None) for name in names]
-            for names in (node.input, node.output)
-        )
-        alone = helper.make_graph([node], node.name, inputs, outputs)
-        return Step(
-            node,
-            tuple(name for name in node.input if name not in held),
-            {name: held[name] for name in node.input if name in held},
-            ReferenceEvaluator(alone, opsets=opsets),
-        )
 
-    return [step(node) for node in model.graph.node]
+def _step(
+    nodes: tuple[onnx.NodeProto, ...], held: Mapping[str, onnx.TensorProto], opsets: Mapping[str, int]
+) -> Step:
+    made = {name for node in nodes for name in node.output}
+    read = dict.fromkeys(name for node in nodes for name in node.input if name not in made)
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.DOUBLE, None) for name in names]
+        for names in (read, nodes[-1].output)
+    )
+    alone = helper.make_graph(nodes, nodes[-1].name, inputs, outputs)
+    return Step(
+        nodes,
+        tuple(name for name in read if name not in held),
+        {name: held[name] for name in read if name in held},
+        ReferenceEvaluator(alone, opsets=dict(opsets)),
+    )
 
 
 def double(value: Array) -> Array:

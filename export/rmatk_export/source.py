@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rmatk_export.quantise import CalibrationPhotos
+from rmatk_export.budget import CalibrationPhotos
 from rmatk_export.tokenizer import ExportedTokenizer
 from rmatk_export.weights import Array, ImageStem, TextStem, Tower
 from rmatk_runtime.golden import GoldenSet

@@ -95,10 +95,11 @@ def show(out: Path, report: ExportReport) -> None:
     rows = [(name, f"{size / 1e6:.2f}") for name, size in report.sizes.items()]
     print_table(str(out), ("file", "MB"), [*rows, ("together", f"{sum(report.sizes.values()) / 1e6:.2f}")])
     if (chosen := report.quantisation) is not None:
-        blocks = ", ".join(map(str, chosen.float_blocks)) or "none"
+        rest = f"; in float: {', '.join(chosen.float_products)}" if chosen.float_products else ""
         typer.echo(
-            f"int8: blocks left in float: {blocks}; accuracy on {chosen.images} shots "
-            f"{chosen.accuracy_fp32:.1%} -> {chosen.accuracy_int8:.1%}"
+            f"int8: {chosen.int8_share:.0%} of the blocks' multiplications{rest}\n"
+            f"int8: {chosen.expected_changes:.1%} of labels are expected to change; accuracy on "
+            f"{chosen.images} shots {chosen.accuracy_fp32:.1%} -> {chosen.accuracy_int8:.1%}"
         )
     if report.float32_products:
         typer.echo(f"fp16: products left in float32: {', '.join(report.float32_products)}")

@@ -1,0 +1,177 @@
+"""How much of a graph int8 may take: as many products as the labels bear.
+
+An accuracy measured before and after on a few shots says nothing of half a point: 24 shots have steps of 4.
+Two things together tell it. The share of labels that change bounds what accuracy can lose, and that share can
+be told from few shots (:func:`expected_changes`). Where shots are many, what they lost themselves is the
+better judge: most labels that change were wrong before, or are afterwards right.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from rmatk_export.calibrate import calibrate, products
+from rmatk_export.quantise import quantise
+from rmatk_export.rounding import Int8Product
+from rmatk_export.storage import save_graph
+from rmatk_export.values import infer
+from rmatk_runtime.backends.onnx_runtime import create_session, run_session
+from rmatk_runtime.errors import ExportError
+from rmatk_runtime.labels import ClassMatrix
+from rmatk_runtime.preprocess import Float32
+
+BUDGET = 0.005  # accuracy that int8 may cost, as a share
+_BATCH = 16
+_SHOWN = 0.1  # share of labels at which a few dozen shots show it
+_PAIRS = 4096  # of shots and errors, that are tried
+_RANKING = 16  # shots on which products are ranked
+
+
+@dataclass(frozen=True)
+class CalibrationPhotos:
+    """Photos for int8: ``images`` (N, 3, H, W) float32 normalised, on which ranges are measured, and
+    ``shots`` (M, 3, H, W) with class indices ``labels`` (M,), on which accuracy is judged: validation shots
+    where the run has any."""
+
+    images: Float32
+    shots: Float32
+    labels: npt.NDArray[np.int64]
+
+
+class Quantisation(msgspec.Struct, frozen=True, kw_only=True):
+    """What was chosen.
+
+    ``float_products``: products of blocks left in float; ``int8_share``: of the blocks' multiplications;
+    accuracies: top-1 in [0, 1], on ``images`` shots; ``expected_changes``: share of labels that int8 changes.
+    """
+
+    float_products: tuple[str, ...]
+    int8_share: float
+    images: int
+    accuracy_fp32: float
+    accuracy_int8: float
+    expected_changes: float
+
+    @property
+    def worst_loss(self) -> float:
+        """What accuracy loses at worst, as a share: no more than the labels that change, and no more than
+        was lost on the shots and one standard error, each changed label being a loss or a gain. What was
+        gained there is luck and does not count."""
+        lost = max(self.accuracy_fp32 - self.accuracy_int8, 0.0)
+        return min(self.expected_changes, lost + math.sqrt(self.expected_changes / self.images))
+
+
+def quantise_within_budget(
+    model: onnx.ModelProto, calibration: CalibrationPhotos, classes: ClassMatrix
+) -> tuple[onnx.ModelProto, Quantisation]:
+    """Quantise as many products as the budget allows: those that err most for what they gain stay float.
+
+    Args:
+        model: a float32 image graph.
+        calibration: photos to measure ranges on and to judge by.
+        classes: the class matrix (C, D).
+
+    Raises:
+        ExportError: not even one product in int8 keeps within the budget.
+    """
+    int8 = calibrate(model, calibration.images)
+    judge = _Judge(model, calibration, classes)
+    graph, chosen = judge.quantised(int8)
+    if chosen.worst_loss <= BUDGET:
+        return graph, chosen
+    order = judge.worst_first(int8)
+
+    def rest(count: int) -> dict[str, Int8Product]:
+        return {name: int8[name] for name in order[count:]}
+
+    count = bisect_left(
+        range(1, len(order)), True, key=lambda left: judge.quantised(rest(left))[1].worst_loss <= BUDGET
+    )
+    if 1 + count == len(order):
+        raise ExportError(
+            f"int8 may cost more than {BUDGET:.1%} of accuracy, judged by {len(calibration.labels)} photos, "
+            "whichever products stay float",
+            "export fp16 instead: --precision fp16",
+        )
+    return judge.quantised(rest(1 + count))
+
+
+class _Judge:
+    """A float32 ``model`` and what its quantised versions do to the shots of ``calibration``."""
+
+    def __init__(self, model: onnx.ModelProto, calibration: CalibrationPhotos, classes: ClassMatrix) -> None:
+        self._model, self._shots, self._labels = model, calibration.shots, calibration.labels
+        self._matrix = classes.embeddings.T
+        self._embeddings = _embed(model, self._shots)
+        values = infer(model)
+        self._work = {  # multiplications per image
+            node.name: math.prod(map(int, values[node.input[0]].shape[1:]))
+            * int(values[node.output[0]].shape[-1])
+            for node in products(model)
+        }
+
+    def quantised(self, int8: Mapping[str, Int8Product]) -> tuple[onnx.ModelProto, Quantisation]:
+        """The graph with the products of ``int8`` quantised, and what that costs."""
+        graph = quantise(self._model, int8)
+        before = self._embeddings @ self._matrix
+        after = _embed(graph, self._shots) @ self._matrix
+        return graph, Quantisation(
+            float_products=tuple(name.removesuffix(".matmul") for name in self._work if name not in int8),
+            int8_share=sum(self._work[name] for name in int8) / sum(self._work.values()),
+            images=len(self._labels),
+            accuracy_fp32=self._accuracy(before),
+            accuracy_int8=self._accuracy(after),
+            expected_changes=expected_changes(before, after - before),
+        )
+
+    def worst_first(self, int8: Mapping[str, Int8Product]) -> list[str]:
+        """Products, first the one that, quantised alone, turns the embeddings most by what it multiplies."""
+        some = slice(None, None, -(-len(self._shots) // _RANKING))
+
+        def turned(name: str) -> float:
+            alone = _embed(quantise(self._model, {name: int8[name]}), self._shots[some])
+            return float(1.0 - (alone * self._embeddings[some]).sum(axis=1).mean()) / self._work[name]
+
+        return sorted(int8, key=turned, reverse=True)
+
+    def _accuracy(self, logits: Float32) -> float:
+        return float((logits.argmax(axis=1) == self._labels).mean())
+
+
+def expected_changes(logits: Float32, errors: Float32) -> float:
+    """The share of labels that ``errors`` (M, C) change, for photos such as those with ``logits`` (M, C).
+
+    Few shots lie so near a tie that a small error shows, and then only one is seen. But as long as errors are
+    small, the share grows in proportion to them. So they are doubled until a tenth of the labels change, and
+    the share is divided by as much. Errors do not belong to their photo alone: each shot meets those of
+    others as well.
+    """
+    if not errors.any():
+        return 0.0
+    before, factor = logits.argmax(axis=1), 1.0
+    others = min(len(logits), max(1, _PAIRS // len(logits)))
+    while True:
+        moved = ((logits + factor * np.roll(errors, shift, axis=0)).argmax(axis=1) for shift in range(others))
+        changed = float(np.mean([(labels != before).mean() for labels in moved]))
+        if changed >= _SHOWN or factor * np.abs(errors).max() > 2 * np.abs(logits).max():
+            return changed / factor
+        factor *= 2
+
+
+def _embed(model: onnx.ModelProto, images: Float32) -> Float32:
+    """(N, 3, H, W) -> (N, D) on the CPU."""
+    with tempfile.TemporaryDirectory(prefix="rmatk-int8-") as folder:
+        path = Path(folder) / "graph.onnx"
+        save_graph(model, path)
+        session = create_session(path)
+    return run_session(session, images, _BATCH)

@@ -1,0 +1,102 @@
+"""What int8 costs in labels, told from few shots, and which products stay float for it."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from rmatk.deploy import export_source
+from rmatk_export import budget as module
+from rmatk_export.budget import CalibrationPhotos, Quantisation, expected_changes, quantise_within_budget
+from rmatk_export.fold import fold
+from rmatk_export.graph import image_graph
+from rmatk_runtime.errors import ExportError
+
+
+@pytest.fixture(scope="module")
+def int8_source(tiny_run, tiny):
+    return export_source(tiny_run, tiny, golden=8, precisions=("fp32", "int8"))
+
+
+@pytest.fixture(scope="module")
+def model(int8_source) -> onnx.ModelProto:
+    return image_graph(fold(int8_source.image))
+
+
+@pytest.mark.parametrize("noise", [0.0003, 0.003, 0.03])
+def test_two_dozen_shots_tell_what_a_hundred_thousand_photos_do(noise: float) -> None:
+    """Errors of rates down to 1 in 1000 labels, of which 24 shots hold none."""
+    rng = np.random.default_rng(1)
+
+    def photos(count: int) -> tuple[np.ndarray, np.ndarray]:
+        logits = rng.normal(size=(count, 6)) * 0.1
+        return logits, rng.normal(size=(count, 6)) * noise
+
+    logits, errors = photos(100_000)
+    truth = ((logits + errors).argmax(axis=1) != logits.argmax(axis=1)).mean()
+    told = [expected_changes(*photos(24)) for _ in range(40)]
+    assert 0.8 * truth < np.mean(told) < 1.25 * truth
+    assert np.std(told) < 0.5 * truth
+
+
+def test_no_errors_change_nothing_and_large_ones_much() -> None:
+    logits = np.random.default_rng(0).normal(size=(10, 4))
+    assert expected_changes(logits, np.zeros_like(logits)) == 0.0
+    assert expected_changes(logits, np.full_like(logits, 7.0)) < 1e-6  # all classes alike
+    assert expected_changes(logits, -2 * logits) > 0.5
+    assert expected_changes(np.ones((3, 1)), np.ones((3, 1))) == 0.0  # one class is always right
+
+
+def test_the_worst_loss_is_bounded_by_changes_and_by_what_many_shots_lost() -> None:
+    few = Quantisation(
+        float_products=(),
+        int8_share=1.0,
+        images=24,
+        accuracy_fp32=0.5,
+        accuracy_int8=0.5,
+        expected_changes=0.01,
+    )
+    assert few.worst_loss == 0.01
+    assert msgspec.structs.replace(few, accuracy_int8=0.55).worst_loss == 0.01  # one lucky shot
+    many = msgspec.structs.replace(few, images=10_000, accuracy_int8=0.498)
+    assert many.worst_loss == pytest.approx(0.002 + math.sqrt(0.01 / 10_000))
+
+
+def test_the_budget_decides_which_products_stay_float(int8_source, model, monkeypatch):
+    calibration: CalibrationPhotos = int8_source.calibration
+    classes = int8_source.classes
+    sound = module.quantise
+    monkeypatch.setattr(module, "BUDGET", 0.2)  # of a tower with random weights
+    graph, chosen = quantise_within_budget(model, calibration, classes)
+    assert chosen.float_products == () and chosen.int8_share == 1.0 and chosen.worst_loss <= 0.2
+
+    def one_breaks(graph: onnx.ModelProto, int8):
+        result = sound(graph, int8)
+        if "blocks.2.mlp_in.matmul" in int8:
+            bias = next(w for w in result.graph.initializer if w.name.startswith("blocks.2.wide_out.bias"))
+            broken = numpy_helper.to_array(bias) + np.linspace(-9, 9, 48, dtype=np.float32)
+            bias.CopyFrom(numpy_helper.from_array(broken, bias.name))
+        return result
+
+    monkeypatch.setattr(module, "quantise", one_breaks)
+    monkeypatch.setattr(module, "BUDGET", 0.02)
+    graph, chosen = quantise_within_budget(model, calibration, classes)
+    assert "blocks.2.mlp_in" in chosen.float_products and 0 < chosen.int8_share < 1
+    assert chosen.worst_loss <= 0.02
+    read = {name for node in graph.graph.node for name in node.input}
+    assert all(f"{name}.weight" in read for name in chosen.float_products)
+
+    monkeypatch.setattr(module, "BUDGET", -1.0)  # int8 would have to be better than float by a whole
+    with pytest.raises(ExportError, match="whichever products stay float"):
+        quantise_within_budget(model, calibration, classes)
+
+
+def test_calibration_takes_training_photos_and_is_judged_on_validation_ones(int8_source, tiny_run):
+    calibration: CalibrationPhotos = int8_source.calibration
+    assert len(calibration.images) == len(tiny_run.record.train_files)
+    assert len(calibration.shots) == len(calibration.labels) == len(tiny_run.record.validation_files)
