@@ -23,7 +23,7 @@ from rmatk_export.fold import fold
 from rmatk_export.graph import image_graph
 from rmatk_export.torch_folded import run_image
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.errors import RunError
+from rmatk_runtime.errors import RunError, command
 from rmatk_runtime.golden_check import Engine
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Precision
@@ -63,7 +63,7 @@ def check_against_run(
         raise RunError(
             f"{bundle.path} was exported from another run: it names {recorded[:12]}..., {run.path} is "
             f"{found[:12]}...",
-            f"give that run, or export this one: rmatk export {run.path} -o {bundle.path}",
+            f"give that run, or export this one: {command('rmatk', 'export', run.path, '-o', bundle.path)}",
         )
     model = restore(run, backbone)
     config = run.record.config

@@ -91,15 +91,15 @@ def test_a_flavour_that_is_not_installed(rmatk: CommandLine, bundle: Path, monke
 
 
 def test_a_bundle_for_both_servers(rmatk: CommandLine, bundle: Path, tmp_path: Path):
-    repository, folder = tmp_path / "repository", tmp_path / "folder"
+    repository, folder = tmp_path / "my models", tmp_path / "my folder"
     options = ("--triton", repository, "--deepstream", folder, "--name", "birds", "--batch", "1:2:4")
     code, out, error = rmatk("export", bundle, *options)
     words = " ".join(out.split())
     assert code == 0 and not error
     assert "triton: parity with the bundle's own answers" in words and "deepstream: parity" in words
     assert "birds_image_encoder/1/model.onnx" in words
-    assert f"next: tritonserver --model-repository={repository}" in words
-    assert f"nvinfer config-file-path={folder}/config_infer.txt" in words
+    assert f"next: tritonserver --model-repository='{repository}'" in words
+    assert f"nvinfer config-file-path='{folder}'/config_infer.txt" in words
     assert "max_batch_size: 4" in (repository / "birds" / "config.pbtxt").read_text()
     assert "batch-size=2" in (folder / "config_infer.txt").read_text()
     code, out, _ = rmatk("export", bundle, "--triton", tmp_path / "again", "--json")

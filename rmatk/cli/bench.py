@@ -10,6 +10,7 @@ import typer
 
 from rmatk.cli import app, console
 from rmatk.cli.infer.options import BackendName
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_runtime.bench import Bench, Row
@@ -122,7 +123,7 @@ def _print(found: Bench, bundle: Path) -> None:
     typer.echo("on: " + ", ".join(part for part in parts if part))
     for remark in machine.remarks:
         typer.echo(f"note: {remark}")
-    console.print_next(console.command("rmatk", "parity", bundle))
+    console.print_next(command("rmatk", "parity", bundle))
 
 
 def _summary(row: Row) -> tuple[str, ...]:

@@ -51,13 +51,6 @@ def print_table(
     console.print(table)
 
 
-def command(*words: object) -> str:
-    """A command as it can be typed: words with spaces are quoted."""
-    import shlex
-
-    return shlex.join(map(str, words))
-
-
 def print_next(*commands: str) -> None:
     """Say what to run next."""
     for number, line in enumerate(commands):

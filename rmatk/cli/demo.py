@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rmatk.cli import app
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk.demo import DemoResult
@@ -52,7 +53,7 @@ def _record(result: DemoResult) -> dict[str, object]:
 
 
 def _show(result: DemoResult) -> None:
-    from rmatk.cli.console import command, print_next, print_table
+    from rmatk.cli.console import print_next, print_table
     from rmatk.cli.parity import print_stages
 
     print_stages("parity with PyTorch", result.stages)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rmatk.cli import app, console
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_runtime.probes import Probe
@@ -35,7 +36,7 @@ def doctor(
     if bundle is not None and not probes[-1].ok:
         raise typer.Exit(1)
     if not as_json:
-        infer = console.command("rmatk", "infer", bundle, "--camera", "test://")
+        infer = command("rmatk", "infer", bundle, "--camera", "test://")
         console.print_next("rmatk demo" if bundle is None else infer)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rmatk.cli import app
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk.evaluate import EvalReport
@@ -128,7 +129,7 @@ def _measure(run: Path, data: Path, max_bad: float, batch: int, device: str, *, 
 
 
 def _show(run: Path, data: Path, report: EvalReport, as_json: bool) -> None:
-    from rmatk.cli.console import command, print_json, print_next, print_table
+    from rmatk.cli.console import print_json, print_next, print_table
 
     if as_json:
         print_json(report)

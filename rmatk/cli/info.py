@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmatk.cli import app
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_runtime.bundle import Bundle
@@ -35,7 +36,7 @@ def info(
 
 
 def _show_bundle(path: Path, as_json: bool) -> None:
-    from rmatk.cli.console import command, print_json, print_next, print_table
+    from rmatk.cli.console import print_json, print_next, print_table
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.engines.store import survey
 
@@ -131,7 +132,7 @@ def _describe(found: Found) -> str:
 
 
 def _show_run(path: Path, as_json: bool) -> None:
-    from rmatk.cli.console import command, print_json, print_next, print_table
+    from rmatk.cli.console import print_json, print_next, print_table
     from rmatk.run import load_run
 
     record = load_run(path).record

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rmatk.cli import app, console
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_runtime.label_editor import Edited
@@ -43,7 +44,7 @@ def show(context: typer.Context, as_json: _Json = False) -> None:
         context.obj,
         Edited(read_labels(context.obj)),
         as_json,
-        after=console.command("rmatk", "infer", context.obj, "--camera", 0),
+        after=command("rmatk", "infer", context.obj, "--camera", 0),
     )
 
 
@@ -121,7 +122,7 @@ def _print(bundle: Path, edited: Edited, as_json: bool, after: str | None = None
         threshold = decision.reject_threshold
         fitted = "temperature was" if threshold is None else f"reject threshold ({threshold:.3f}) was"
         typer.echo(f"note: the {fitted} fitted before the labels were changed, and may not suit", err=True)
-    console.print_next(after or console.command("rmatk", "parity", bundle))
+    console.print_next(after or command("rmatk", "parity", bundle))
 
 
 def _record(edited: Edited) -> dict[str, object]:

@@ -10,6 +10,7 @@ import typer
 
 from rmatk.cli import app
 from rmatk.cli.infer.options import Backend
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_export.bisect import Bisection
@@ -46,7 +47,7 @@ def parity(
         raise typer.BadParameter("DATA and --against RUN go together; neither checks from the golden set")
 
     from rmatk.cli.checked import bisect_checked, check_carried, check_photos
-    from rmatk.cli.console import command, print_json, print_next
+    from rmatk.cli.console import print_json, print_next
     from rmatk.parity_page import write_parity_page
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.errors import ParityError

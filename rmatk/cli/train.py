@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from rmatk.cli import app
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -188,7 +189,7 @@ def _show(run: Run, as_json: bool) -> None:
     """The result as JSON, or as a table and the next command."""
     import msgspec
 
-    from rmatk.cli.console import command, print_json, print_next, print_table
+    from rmatk.cli.console import print_json, print_next, print_table
 
     record = run.record
     if as_json:

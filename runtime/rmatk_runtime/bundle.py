@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmatk_runtime.errors import BundleError
+from rmatk_runtime.errors import BundleError, command
 from rmatk_runtime.files import inside, sha256_file
 from rmatk_runtime.golden import GoldenSet, load_golden
 from rmatk_runtime.labels import ClassMatrix, load_classes
@@ -113,7 +113,9 @@ def read_manifest(path: Path) -> Manifest:
     if not path.exists():
         raise BundleError(f"no such bundle: {path}", "make one: rmatk export RUN -o BUNDLE")
     if (path / "run.json").is_file():
-        raise BundleError(f"{path} is a training run, not a bundle", f"rmatk export {path} -o BUNDLE")
+        raise BundleError(
+            f"{path} is a training run, not a bundle", command("rmatk", "export", path, "-o", "BUNDLE")
+        )
     file = path / MANIFEST
     if not file.is_file():
         raise BundleError(f"{path} is not a bundle, or only half of one: it has no {MANIFEST}", _AGAIN)

@@ -20,9 +20,15 @@ The command line prints ``message`` and ``hint`` without a traceback and leaves 
 from __future__ import annotations
 
 import errno
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def command(*words: object) -> str:
+    """A command as a shell reads it, for hints and next steps: words with spaces or quotes are quoted."""
+    return shlex.join(map(str, words))
 
 
 class RmatkError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -85,7 +86,9 @@ def test_a_bundle_of_another_run_is_refused(tiny_bundle: Path, tiny_run, tiny, t
     from rmatk.train import train
 
     config = TrainConfig(model=tiny.name, shots=2, epochs=1, rank=4)
-    other = train(config, tiny, Path(tiny_run.record.data), tmp_path / "other")
+    other = train(config, tiny, Path(tiny_run.record.data), tmp_path / "another run")
     bundle = Bundle.open(tiny_bundle)
-    with pytest.raises(RunError, match="exported from another run"):
+    with pytest.raises(RunError, match="exported from another run") as caught:
         check_against_run(bundle, [], other, tiny, read_folder(Path(tiny_run.record.data)))
+    typed = str(caught.value.hint).split(": ")[1]
+    assert shlex.split(typed) == ["rmatk", "export", str(other.path), "-o", str(tiny_bundle)]

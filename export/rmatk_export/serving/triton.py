@@ -29,7 +29,7 @@ from rmatk_runtime.backends.tensorrt import TensorRtBackend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.engines.key import BatchProfile
 from rmatk_runtime.engines.store import Engine, find_engine
-from rmatk_runtime.errors import BackendError, ExportError
+from rmatk_runtime.errors import BackendError, ExportError, command
 from rmatk_runtime.files import replacing_folder, write_atomic
 from rmatk_runtime.manifest import Graph, Precision
 from rmatk_runtime.parity import StageResult
@@ -119,7 +119,7 @@ def _engine(bundle: Bundle, graph: Graph, options: TritonOptions) -> Engine:
     if engine.key.flavour != "tensorrt":
         raise BackendError(
             f"{engine.path.name} was built with TensorRT for RTX, whose plans Triton does not load",
-            f"rmatk export {bundle.path} --trt --pixels --flavour tensorrt",
+            command("rmatk", "export", bundle.path, "--trt", "--pixels", "--flavour", "tensorrt"),
         )
     return engine
 

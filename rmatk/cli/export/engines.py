@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import typer
 
-from rmatk.cli.console import command, print_next, print_table, progress_bar
+from rmatk.cli.console import print_next, print_table, progress_bar
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_runtime.bundle import Bundle

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import typer
 
-from rmatk.cli.console import command, print_next, print_table
+from rmatk.cli.console import print_next, print_table
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_export.bundle import ExportReport

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from rmatk.cli.console import print_next, print_table
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_export.serving.record import Served
@@ -99,7 +100,7 @@ def show(served: dict[Path, Served]) -> None:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         rows = [(str(file.relative_to(path)), f"{file.stat().st_size / 1e6:.2f}") for file in files]
         print_table(str(path), ("file", "MB"), rows)
-    print_next(*(_START[each.server].format(folder=path) for path, each in served.items()))
+    print_next(*(_START[each.server].format(folder=command(path)) for path, each in served.items()))
 
 
 _START = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rmatk.cli import console
+from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk.cli.infer.outputs import Outputs
@@ -56,12 +57,10 @@ def print_summary(
     for kind, path in outputs.items():
         typer.echo(f"{kind}: {path}")
     if outputs:
-        console.print_next(console.command("rmatk", "parity", bundle))
+        console.print_next(command("rmatk", "parity", bundle))
     else:
         wanted = ["--jsonl", "predictions.jsonl", "--video", "annotated.mp4"]
-        console.print_next(
-            console.command("rmatk", "infer", bundle, *map(without_credentials, uris), *wanted)
-        )
+        console.print_next(command("rmatk", "infer", bundle, *map(without_credentials, uris), *wanted))
 
 
 def headline(summary: Summary, engine: str) -> str:

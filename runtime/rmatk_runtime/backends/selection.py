@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmatk_runtime.backends.base import Backend
-from rmatk_runtime.errors import BackendError, MissingExtraError
+from rmatk_runtime.errors import BackendError, MissingExtraError, command
 from rmatk_runtime.gpu import hidden_on_purpose, list_gpus
 from rmatk_runtime.probes.jetson import jetson_model
 from rmatk_runtime.probes.packages import install_hint
@@ -76,9 +76,9 @@ def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> 
     if gpu and not ways:  # installed for the CPU, as `rmatk[cpu]` is: that is what was asked for
         logger.warning(
             "running on the CPU: a GPU is here, but no engine in %s, and this ONNX Runtime was built without "
-            "GPU providers; to use it: rmatk export %s --trt",
+            "GPU providers; to use it: %s",
             bundle.path,
-            bundle.path,
+            command("rmatk", "export", bundle.path, "--trt"),
         )
     failed: dict[str, BackendError | MissingExtraError] = {}
     for way in ways:
@@ -102,7 +102,8 @@ def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> 
 def _refusal(bundle: Bundle, reasons: str, *, gpu: bool) -> BackendError:
     """Why ``auto`` takes nothing."""
     if gpu:
-        what, cure = "a GPU is here, and nothing can use it", f"rmatk export {bundle.path} --trt"
+        what = "a GPU is here, and nothing can use it"
+        cure = command("rmatk", "export", bundle.path, "--trt")
     else:
         what, cure = f"{bundle.path} holds engines, and no GPU is here", "run it where they were built for"
     return BackendError(f"{what}\n{reasons}", f"{cure}; {_CONSENT}")

@@ -18,7 +18,7 @@ import msgspec
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here, differences
 from rmatk_runtime.engines.machine import this_machine
-from rmatk_runtime.errors import BackendError
+from rmatk_runtime.errors import BackendError, command
 from rmatk_runtime.files import sha256_file, write_atomic
 from rmatk_runtime.manifest import Input
 from rmatk_runtime.parity import StageResult
@@ -99,8 +99,8 @@ _REBUILD = "build it again on this machine: rmatk export BUNDLE --trt"
 
 def rebuild_command(bundle: Bundle, precision: str, kind: Input = "images") -> str:
     """The command that builds an engine of ``precision`` for this machine."""
-    pixels = " --pixels" if kind == "pixels" else ""
-    return f"rmatk export {bundle.path} --trt --precision {precision}{pixels}"
+    pixels = ["--pixels"] if kind == "pixels" else []
+    return command("rmatk", "export", bundle.path, "--trt", "--precision", precision, *pixels)
 
 
 def write_engine(
