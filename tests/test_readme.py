@@ -23,3 +23,14 @@ def test_documents_that_are_linked_exist():
     for document in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_lines_of_documents_fit_a_screen():
+    """Tables and code are as wide as they are."""
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    assert len(documents) > 10
+    for document in documents:
+        code = False
+        for number, line in enumerate(document.read_text(encoding="utf-8").splitlines(), 1):
+            code ^= line.lstrip().startswith("```")
+            assert code or line.startswith("|") or len(line) <= 130, f"{document.name}, line {number}"
