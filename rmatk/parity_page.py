@@ -63,7 +63,7 @@ def write_parity_page(
         figures="".join(f"<div><b>{value}</b>{name}</div>" for name, value in _headline(stages)),
         headings="".join(f"<th>{escape(heading)}</th>" for heading in FULL),
         stages="".join(map(_stage, stages)),
-        bisections="".join(_bisections(bisections)),
+        bisections="".join(_bisections(bisections, stages)),
         spreads="".join(spread(stage) for stage in stages if stage.spread),
         changes=_changes(stages),
         flips="".join(_flips(stages, picture))
@@ -109,16 +109,21 @@ def _changes(stages: Sequence[StageResult]) -> str:
     return f"<h2>How accuracy moved</h2><p>Points against PyTorch, with 95 % confidence intervals.</p>{drawn}"
 
 
-def _bisections(bisections: Sequence[Bisection]) -> Iterator[str]:
+def _bisections(bisections: Sequence[Bisection], stages: Sequence[StageResult]) -> Iterator[str]:
     if bisections:
         yield (
             "<h2>Node by node</h2><p>Bars: what each node adds to the deviation of its inputs; line: how far "
-            "its output lies from the reference altogether; from the first node to the last, logarithmic.</p>"
+            "its output lies from the reference altogether; from the first node to the last, logarithmic. A "
+            "dashed line stands where the graph departs.</p>"
         )
     headings = "".join(f"<th>{heading}</th>" for heading in NODE_HEADINGS)
+    of = {stage.stage: stage for stage in stages}
     for found in bisections:
         listed = rows(map(node_row, found.largest(LISTED)))
-        yield (f'{profile(found)}<div class="wide"><table><tr>{headings}</tr>{listed}</table></div>')
+        yield (
+            f"<h3>{escape(found.stage)}</h3><p>{escape(verdict(found, of[found.stage]))}</p>{profile(found)}"
+            f'<div class="wide nodes"><table><tr>{headings}</tr>{listed}</table></div>'
+        )
 
 
 def _flips(stages: Sequence[StageResult], picture: Callable[[str], Image.Image | UInt8]) -> Iterator[str]:
@@ -126,18 +131,19 @@ def _flips(stages: Sequence[StageResult], picture: Callable[[str], Image.Image |
     if any(flip.truth for stage in stages for flip in stage.flips):
         yield "<p>Framed red where PyTorch's label was the true one, green where the new one is.</p>"
     for stage in stages:
+        if not stage.flips:
+            continue
+        yield f"<h3>{escape(f'{stage.stage}: {len(stage.flips)} of {stage.images}')}</h3>"
+        shown = stage.flips[:_PICTURES]
         if stage.stage == CLASS_MATRIX:
             yield "".join(
                 f"<p>What PyTorch embeds for {label} lies nearest to {nearest}.</p>"
-                for label, nearest in ((escape(f.image), escape(f.reference)) for f in stage.flips)
+                for label, nearest in ((escape(f.image), escape(f.reference)) for f in shown)
             )
-            continue
-        shown = "".join(_flip(flip, picture) for flip in stage.flips[:_PICTURES])
-        if shown:
-            more = len(stage.flips) - _PICTURES
-            rest = f"<p>and {more} more</p>" if more > 0 else ""
-            title = f"{stage.stage}: {len(stage.flips)} of {stage.images}"
-            yield f'<h3>{escape(title)}</h3><div class="pictures">{shown}</div>{rest}'
+        else:
+            yield f'<div class="pictures">{"".join(_flip(flip, picture) for flip in shown)}</div>'
+        if more := len(stage.flips) - len(shown):
+            yield f"<p>and {more} more</p>"
 
 
 def _flip(flip: Flip, picture: Callable[[str], Image.Image | UInt8]) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 import pytest
 
-from rmatk.parity_charts import changes, spread
+from rmatk.parity_charts import changes, profile, spread
+from rmatk_export.bisect import Bisection, NodeDeviation
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.files import sha256_file
 from rmatk_runtime.labels import ClassMatrix, encode_classes, load_classes
@@ -51,11 +52,43 @@ def test_the_spread_counts_images_by_decade():
     assert found.spread == tuple(expected) and sum(found.spread) == 5
     drawn = spread(found)
     # Sixteen decades over 284, closest left: 1e-5..1e-4 begins 11 decades in, the tolerance 0.01 lies at 14.
-    bars = {float(x): int(n) for x, n in re.findall(r'<rect class="bar" x="([\d.]+)".*?>(\d+)</text>', drawn)}
+    places, counts = re.findall(r'class="bar" x="([\d.]+)"', drawn), re.findall(r'"figure" .*?>(\d+)<', drawn)
+    bars = {float(x): int(n) for x, n in zip(places, counts, strict=True)}
     decades = {round(8 + 284 / 16 * (15 - d) + 1, 1): int(n) for d, n in enumerate(expected) if n}
     assert bars == decades
     assert f'class="limit" d="M{8 + 284 / 16 * 14:.1f}' in drawn
     assert spread(stage([0.0])).count('class="bar"') == 1
+
+
+def test_figures_over_neighbouring_bars_make_room():
+    counts = {3: 10_000, 4: 9_999, 5: 9_998, 6: 9_997, 8: 7}
+    found = msgspec.structs.replace(stage([0.5]), spread=tuple(counts.get(power, 0) for power in range(16)))
+    drawn = re.findall(r'class="figure" x="([\d.]+)" y="([\d.]+)">(\d+)<', spread(found))
+    boxes = [(float(x), float(y), 8 * 0.64 * len(text) / 2) for x, y, text in drawn]
+    assert [int(text) for *_, text in drawn] == [counts[power] for power in sorted(counts, reverse=True)]
+    for number, (x, y, half) in enumerate(boxes):
+        assert y >= 14 + 8  # below the title
+        assert all(abs(x - a) >= half + h or abs(y - b) >= 8 for a, b, h in boxes[:number])
+
+
+def test_a_profile_has_its_scale_beside_it_and_a_mark_where_the_graph_departs():
+    def node(name: str, own: float) -> NodeDeviation:
+        figures = {"own": own, "inputs": 0.0, "output": own, "cosine": 1.0}
+        return NodeDeviation(node=name, op="Add", place="head", precision="fp32", **figures)
+
+    nodes = (node("a", 1e-9), node("b", 1e-3), node("c", 1e-6), node("d", 1.0))
+    found = Bisection(
+        stage="s", reference="itself", images=1, departs=nodes[1], nodes=nodes, end=1.0, fused=1.0
+    )
+    drawn = profile(found)
+    scale = {text: float(y) for y, text in re.findall(r'class="scale" x="34" y="([\d.]+)">(\S+?)<', drawn)}
+    tops = [float(y) for y in re.findall(r'<rect class="bar" x="\S+" y="([\d.]+)"', drawn)]
+    assert tops == [scale[power] for power in ("1e-9", "1e-3", "1e-6", "1e0")] == [72.0, 29.3, 50.7, 8.0]
+    left = [float(x) for x in re.findall(r'<rect class="bar" x="([\d.]+)"', drawn)]
+    assert left == [38 + 254 / 4 * number for number in range(4)]
+    assert re.findall(r'class="limit" d="M([\d.]+) ', drawn) == [f"{38 + 254 / 4 * 1.5:.2f}"]
+    sound = msgspec.structs.replace(found, departs=None)
+    assert 'class="limit"' not in profile(sound)
 
 
 def test_the_interval_is_drawn_where_it_lies():
@@ -87,6 +120,7 @@ def test_a_failing_bundle_has_its_stage_its_node_and_its_pictures(
     (failed,) = [stage for stage in stages if not stage["passed"]]
     assert code == 3 and "Fails at the stage 'onnxruntime cpu int8': cosine" in page
     assert "departs from the bundle's fp32 graph at the node blocks.0.mid (Add in block 0, mid)" in page
+    assert "<h3>onnxruntime cpu int8</h3><p>onnxruntime cpu int8 departs from" in page
     assert page.count('class="wrong"><td>onnxruntime cpu int8') == 1
     pictures = re.findall(r'<figure( class="\w+")?><img alt="(.*?)"', page)
     assert len(pictures) == len(failed["flips"]) > 0
