@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from rmatk_runtime.backends import Backend, open_backend
+from rmatk_runtime.backends import Backend, engines_here, open_backend, open_engine
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BundleError
 from rmatk_runtime.golden import GoldenSet
@@ -31,14 +31,25 @@ class Engine:
 def open_engines(bundle: Bundle, backend: str = "auto") -> Iterator[list[Engine]]:
     """Every image encoder of a bundle, loaded, for as long as the context lasts.
 
+    Of a bundle with engines that run here, ``auto`` gives ONNX Runtime on the CPU per precision and then each
+    of these engines, ``tensorrt`` the engines alone: which of them answers depends on the batches that come.
+    In all other cases it is one per precision, as :func:`~rmatk_runtime.backends.open_backend` finds it.
+
     Raises:
         BackendError: see :func:`~rmatk_runtime.backends.open_backend`.
+        MissingExtraError: ONNX Runtime is not installed, where it is needed.
     """
+    built = engines_here(bundle) if backend in ("auto", "tensorrt") else []
     with ExitStack() as stack:
         engines = []
-        for graph in bundle.graphs():
-            opened = stack.enter_context(open_backend(bundle, backend, precision=graph.precision))
-            engines.append(Engine(f"{opened.name} {graph.precision}", graph.precision, opened))
+        if not built or backend == "auto":
+            for graph in bundle.graphs():
+                name = "cpu" if built else backend
+                opened = stack.enter_context(open_backend(bundle, name, precision=graph.precision))
+                engines.append(Engine(f"{opened.name} {graph.precision}", graph.precision, opened))
+        for engine in built:
+            key, opened = engine.key, stack.enter_context(open_engine(engine))
+            engines.append(Engine(f"{opened.name} {key.precision} {key.batch}", key.precision, opened))
         yield engines
 
 

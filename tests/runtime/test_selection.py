@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,88 +10,20 @@ import msgspec
 import numpy as np
 import pytest
 
-from rmatk_runtime.backends import BACKENDS, onnx_runtime, open_backend, selection, tensorrt
+from rmatk_runtime.backends import BACKENDS, open_backend, selection
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.cuda import Cuda
 from rmatk_runtime.engines import machine
-from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here
-from rmatk_runtime.engines.store import Engine, write_engine
-from rmatk_runtime.engines.tensorrt import TensorRt
+from rmatk_runtime.engines.key import Here
 from rmatk_runtime.errors import BackendError, MissingExtraError
-from rmatk_runtime.gpu import Gpu
+from tests.runtime.fakes.built_engines import GPU, add_engine
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
 from tests.runtime.fakes.onnxruntime_gpu import CPU, CUDA, TENSORRT, FakeOnnxRuntime
-from tests.runtime.fakes.tensorrt_runtime import fake_plan, fake_tensorrt
-
-VERSION = "10.3.0"
-GPU = Gpu("Orin", "8.7", 1 << 33, True)
 
 
 @pytest.fixture
-def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
-    return Bundle.open(Path(shutil.copytree(tiny_bundle, tmp_path / "bundle")))
-
-
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none() -> list[Gpu]:
-        raise BackendError("no NVIDIA driver")
-
-    monkeypatch.setattr(selection, "list_gpus", none)
-    monkeypatch.setattr(selection, "jetson_model", lambda: None)
-    monkeypatch.setattr(selection, "_DEVICES", Path("/nowhere"))
-    monkeypatch.setattr(machine, "this_machine", lambda: Here("aarch64", None, None, {}))
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCudaRuntime:
-    """A Jetson with TensorRT 10.3, whose GPU computes on the CPU."""
-    cuda = FakeCudaRuntime()
-    monkeypatch.setattr(selection, "list_gpus", lambda: [GPU])
-    here = Here("aarch64", GPU.name, GPU.compute_capability, {"tensorrt": VERSION})
-    monkeypatch.setattr(machine, "this_machine", lambda: here)
-    monkeypatch.setattr(
-        tensorrt, "load_tensorrt", lambda flavour: TensorRt(fake_tensorrt(cuda, VERSION), flavour, VERSION)
-    )
-    monkeypatch.setattr(Cuda, "load", lambda: Cuda(cuda))
-    return cuda
-
-
-@pytest.fixture
-def ort(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeOnnxRuntime]:
-    """Installs an onnxruntime-gpu that grants what it is told."""
-
-    def install(*granted: str, available: tuple[str, ...] = (TENSORRT, CUDA, CPU)) -> FakeOnnxRuntime:
-        fake = FakeOnnxRuntime(granted, available)
-        monkeypatch.setattr(onnx_runtime, "load_onnxruntime", lambda: fake)
-        return fake
-
-    return install
-
-
-def add_engine(
-    bundle: Bundle,
-    *,
-    gpu: str = GPU.name,
-    version: str = VERSION,
-    compatible: bool = False,
-    batch: tuple[int, int, int] = (1, 1, 8),
-) -> Engine:
-    key = EngineKey(
-        flavour="tensorrt",
-        tensorrt=VERSION,
-        machine="aarch64",
-        gpu=gpu,
-        compute_capabilities=("8.7",),
-        precision="fp32",
-        input="images",
-        batch=BatchProfile(*batch),
-        onnx_sha256=bundle.manifest.files["image_encoder.onnx"].sha256,
-        version_compatible=compatible,
-    )
-    graph = bundle.path / "image_encoder.onnx"
-    plan = fake_plan(graph, version=version, batch=batch, compatible=compatible)
-    return write_engine(bundle, plan, key=key, built="2026-01-01T00:00:00+00:00", seconds=1, layers=1)
+def bundle(own_bundle: Bundle) -> Bundle:
+    return own_bundle
 
 
 def same_as_cpu(bundle: Bundle, name: str, count: int = 3) -> str:

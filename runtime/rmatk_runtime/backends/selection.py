@@ -23,6 +23,7 @@ from rmatk_runtime.probes.packages import install_hint
 
 if TYPE_CHECKING:
     from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.engines.store import Engine
     from rmatk_runtime.manifest import Graph
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,29 @@ def open_backend(
             raise BackendError(error.message, f"{error.hint or 'rmatk doctor'}; {_CONSENT}") from error
         logger.warning("%s", error.message)
     return _open_cpu(bundle, graph)
+
+
+def engines_here(bundle: Bundle) -> list[Engine]:
+    """Every engine on images in a bundle that may be used on this machine, by precision as in the bundle."""
+    if not _holds_engines(bundle):
+        return []
+    from rmatk_runtime.engines.machine import this_machine
+    from rmatk_runtime.engines.store import survey
+
+    usable = [found.engine for found in survey(bundle, this_machine()) if found.engine and found.usable]
+    return [
+        engine
+        for graph in bundle.graphs()
+        for engine in usable
+        if (engine.key.precision, engine.key.input) == (graph.precision, graph.input)
+    ]
+
+
+def open_engine(engine: Engine) -> Backend:
+    """Load an engine that was found to fit. Raises as :meth:`TensorRtBackend.open`."""
+    from rmatk_runtime.backends.tensorrt import TensorRtBackend
+
+    return TensorRtBackend.open(engine)
 
 
 def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> Backend:
@@ -115,12 +139,11 @@ def _open_cpu(bundle: Bundle, graph: Graph) -> Backend:
     return OnnxRuntimeBackend(bundle.file(graph.file))
 
 
-def _open_engine(bundle: Bundle, graph: Graph, batch: int) -> Backend:
-    from rmatk_runtime.backends.tensorrt import TensorRtBackend
+def _find_engine(bundle: Bundle, graph: Graph, batch: int) -> Backend:
     from rmatk_runtime.engines.machine import this_machine
     from rmatk_runtime.engines.store import find_engine
 
-    return TensorRtBackend.open(find_engine(bundle, this_machine(), precision=graph.precision, batch=batch))
+    return open_engine(find_engine(bundle, this_machine(), precision=graph.precision, batch=batch))
 
 
 def _open_ort_cuda(bundle: Bundle, graph: Graph, batch: int) -> Backend:
@@ -142,7 +165,7 @@ def _open_ort_tensorrt(bundle: Bundle, graph: Graph, batch: int) -> Backend:
 
 
 _OPENERS: dict[str, Callable[[Bundle, Graph, int], Backend]] = {
-    "tensorrt": _open_engine,
+    "tensorrt": _find_engine,
     "ort-tensorrt": _open_ort_tensorrt,
     "cuda": _open_ort_cuda,
 }
