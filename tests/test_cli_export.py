@@ -234,3 +234,16 @@ def test_engines_are_built_without_torch_and_onnx(bundle: Path):
     command = [sys.executable, "-c", code, "export", str(bundle), "--trt", "--flavour", "tensorrt_rtx"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.endswith("[]\n"), done.stderr
+
+
+def test_int8_says_what_it_does_while_people_wait(rmatk: CommandLine, tiny_run, tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr("rmatk.backbone.load_backbone", lambda *names: tiny)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which Rich takes for a terminal
+    code, _, error = rmatk("export", tiny_run.path, "-o", tmp_path / "int8", "--precision", "int8")
+    assert code == 0 and "int8" in error and "judging all in int8" in error
+    code, out, error = rmatk(
+        "export", tiny_run.path, "-o", tmp_path / "json", "--precision", "int8", "--json"
+    )
+    assert code == 0 and not error and json.loads(out)["quantisation"]["images"] > 0
+    _, _, error = rmatk("export", tiny_run.path, "-o", tmp_path / "fp32")
+    assert "int8" not in error

@@ -23,6 +23,7 @@ import onnx
 from rmatk_export.calibrate import calibrate, products
 from rmatk_export.quantise import quantise
 from rmatk_export.rounding import Int8Product
+from rmatk_export.steps import OnStep, counted, unheard
 from rmatk_export.storage import save_graph
 from rmatk_export.values import infer
 from rmatk_runtime.backends.onnx_runtime import create_session, run_session
@@ -72,7 +73,10 @@ class Quantisation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def quantise_within_budget(
-    model: onnx.ModelProto, calibration: CalibrationPhotos, classes: ClassMatrix
+    model: onnx.ModelProto,
+    calibration: CalibrationPhotos,
+    classes: ClassMatrix,
+    on_step: OnStep = unheard,
 ) -> tuple[onnx.ModelProto, Quantisation]:
     """Quantise as many products as the budget allows: those that err most for what they gain stay float.
 
@@ -80,23 +84,30 @@ def quantise_within_budget(
         model: a float32 image graph.
         calibration: photos to measure ranges on and to judge by.
         classes: the class matrix (C, D).
+        on_step: hears what is being done, and how far it is: for large towers it takes minutes.
 
     Raises:
         ExportError: not even one product in int8 keeps within the budget.
     """
-    int8 = calibrate(model, calibration.images)
+    int8 = calibrate(model, calibration.images, on_step)
+    on_step("judging all in int8", 0, 1)
     judge = _Judge(model, calibration, classes)
     graph, chosen = judge.quantised(int8)
+    on_step("judging all in int8", 1, 1)
     if chosen.worst_loss <= BUDGET:
         return graph, chosen
-    order = judge.worst_first(int8)
+    order = judge.worst_first(int8, on_step)
+    counts = range(1, len(order))
+    tries = counted("trying how many stay float", range(len(counts).bit_length()), on_step)
 
     def rest(count: int) -> dict[str, Int8Product]:
         return {name: int8[name] for name in order[count:]}
 
-    count = bisect_left(
-        range(1, len(order)), True, key=lambda left: judge.quantised(rest(left))[1].worst_loss <= BUDGET
-    )
+    def bears(left: int) -> bool:
+        next(tries)  # of which there are no more than that
+        return judge.quantised(rest(left))[1].worst_loss <= BUDGET
+
+    count = bisect_left(counts, True, key=bears)
     if 1 + count == len(order):
         raise ExportError(
             f"int8 may cost more than {BUDGET:.1%} of accuracy, judged by {len(calibration.labels)} photos, "
@@ -134,7 +145,7 @@ class _Judge:
             expected_changes=expected_changes(before, after - before),
         )
 
-    def worst_first(self, int8: Mapping[str, Int8Product]) -> list[str]:
+    def worst_first(self, int8: Mapping[str, Int8Product], on_step: OnStep) -> list[str]:
         """Products, first the one that, quantised alone, turns the embeddings most by what it multiplies."""
         some = slice(None, None, -(-len(self._shots) // _RANKING))
 
@@ -142,7 +153,8 @@ class _Judge:
             alone = _embed(quantise(self._model, {name: int8[name]}), self._shots[some])
             return float(1.0 - (alone * self._embeddings[some]).sum(axis=1).mean()) / self._work[name]
 
-        return sorted(int8, key=turned, reverse=True)
+        by = {name: turned(name) for name in counted("ranking products", int8, on_step)}
+        return sorted(int8, key=by.__getitem__, reverse=True)
 
     def _accuracy(self, logits: Float32) -> float:
         return float((logits.argmax(axis=1) == self._labels).mean())

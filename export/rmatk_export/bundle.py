@@ -21,6 +21,7 @@ from rmatk_export.graph import OPSET, image_graph, text_graph
 from rmatk_export.joined import with_pixels
 from rmatk_export.proof import Proof, prove
 from rmatk_export.source import ExportSource
+from rmatk_export.steps import OnStep, unheard
 from rmatk_export.storage import save_graph
 from rmatk_export.weights import FoldedTower, ImageStem, Tower
 from rmatk_export.writer import float32_products
@@ -77,8 +78,8 @@ class _Graphs:
     quantisation: Quantisation | None
 
 
-def write_bundle(source: ExportSource, out: Path) -> ExportReport:
-    """Write, verify and only then publish a bundle at ``out``.
+def write_bundle(source: ExportSource, out: Path, on_step: OnStep = unheard) -> ExportReport:
+    """Write, verify and only then publish a bundle at ``out``; ``on_step`` hears how far int8 is.
 
     Raises:
         ExportError: a graph that cannot be right, or int8 that costs too much accuracy.
@@ -87,7 +88,7 @@ def write_bundle(source: ExportSource, out: Path) -> ExportReport:
     """
     with replacing_folder(out, marker=MANIFEST) as folder:
         image = fold(source.image)
-        graphs = _make_graphs(source, image)
+        graphs = _make_graphs(source, image, on_step)
         for name, model in graphs.files.items():
             save_graph(model, folder / name)
         write_atomic(folder / TOKENIZER_FILE, source.tokenizer.json.encode())
@@ -112,7 +113,7 @@ def write_bundle(source: ExportSource, out: Path) -> ExportReport:
     return msgspec.structs.replace(report, sizes=sizes)
 
 
-def _make_graphs(source: ExportSource, image: FoldedTower[ImageStem]) -> _Graphs:
+def _make_graphs(source: ExportSource, image: FoldedTower[ImageStem], on_step: OnStep) -> _Graphs:
     """Every graph asked for, each checked against the arrays it was written from."""
     text = fold(source.text)
     full = {
@@ -127,7 +128,7 @@ def _make_graphs(source: ExportSource, image: FoldedTower[ImageStem]) -> _Graphs
         elif precision == "int8":
             if source.calibration is None:
                 raise ExportError("int8 needs photos to be calibrated on, and none were given")
-            model, quantisation = quantise_within_budget(model, source.calibration, source.classes)
+            model, quantisation = quantise_within_budget(model, source.calibration, source.classes, on_step)
         files[IMAGE_FILES[precision]] = checked(model, image, precision)
         if source.pixels:
             files[_pixel_file(precision)] = checked(with_pixels(model, source.preprocess), image, precision)

@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from rmatk_export.rounding import Int8Product, int8_product
+from rmatk_export.steps import OnStep, counted, unheard
 from rmatk_export.storage import save_graph
 from rmatk_export.weights import Array
 from rmatk_runtime.backends.onnx_runtime import create_session, fetch
@@ -29,31 +30,32 @@ def products(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     ]
 
 
-def calibrate(model: onnx.ModelProto, images: Float32) -> dict[str, Int8Product]:
+def calibrate(model: onnx.ModelProto, images: Float32, on_step: OnStep = unheard) -> dict[str, Int8Product]:
     """Every product of the blocks in int8, by its node's name.
 
     Args:
         model: a float32 image graph.
         images: (N, 3, H, W) float32 normalised.
+        on_step: hears what is being done, and how far it is.
     """
     weights = {weight.name: weight for weight in model.graph.initializer}
-    inputs = _Inputs(model, images)
+    inputs = _Inputs(model, images, on_step)
     return {
         node.name: int8_product(numpy_helper.to_array(weights[node.input[1]]), *inputs.of(node))
-        for node in products(model)
+        for node in counted("rounding products", products(model), on_step)
     }
 
 
 class _Inputs:
     """What the products of a graph are given on some images: a sample of tokens, and their range."""
 
-    def __init__(self, model: onnx.ModelProto, images: Float32) -> None:
+    def __init__(self, model: onnx.ModelProto, images: Float32, on_step: OnStep) -> None:
         names = sorted({node.input[0] for node in products(model)})
         share = -(-_ROWS // len(images))
         rng = np.random.default_rng(0)
         rows: dict[str, list[Array]] = {name: [] for name in names}
         self._ranges = dict.fromkeys(names, (0.0, 0.0))
-        for values in _values(model, names, images):
+        for values in _values(model, names, images, on_step):
             for name, value in values.items():
                 low, high = self._ranges[name]
                 self._ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
@@ -67,7 +69,9 @@ class _Inputs:
         return self._rows[name], *self._ranges[name]
 
 
-def _values(model: onnx.ModelProto, names: list[str], images: Float32) -> Iterator[Mapping[str, Array]]:
+def _values(
+    model: onnx.ModelProto, names: list[str], images: Float32, on_step: OnStep
+) -> Iterator[Mapping[str, Array]]:
     """Inner values of a graph by name, for some images at a time."""
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
@@ -76,5 +80,5 @@ def _values(model: onnx.ModelProto, names: list[str], images: Float32) -> Iterat
         path = Path(folder) / "graph.onnx"
         save_graph(probe, path)
         session = create_session(path)
-    for start in range(0, len(images), _BATCH):
+    for start in counted("measuring ranges", range(0, len(images), _BATCH), on_step):
         yield dict(zip(names, fetch(session, images[start : start + _BATCH], names), strict=True))

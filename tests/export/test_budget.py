@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import numpy_helper
 from rmatk.deploy import export_source
 from rmatk_export import budget as module
 from rmatk_export.budget import CalibrationPhotos, Quantisation, expected_changes, quantise_within_budget
+from rmatk_export.calibrate import products
 from rmatk_export.fold import fold
 from rmatk_export.graph import image_graph
 from rmatk_runtime.errors import ExportError
@@ -100,3 +102,28 @@ def test_calibration_takes_training_photos_and_is_judged_on_validation_ones(int8
     calibration: CalibrationPhotos = int8_source.calibration
     assert len(calibration.images) == len(tiny_run.record.train_files)
     assert len(calibration.shots) == len(calibration.labels) == len(tiny_run.record.validation_files)
+
+
+def test_the_search_says_how_far_it_is(int8_source, model, monkeypatch):
+    calibration: CalibrationPhotos = int8_source.calibration
+    heard: list[tuple[str, int, int]] = []
+
+    def run(budget: float) -> list[str]:
+        heard.clear()
+        monkeypatch.setattr(module, "BUDGET", budget)
+        with suppress(ExportError):
+            quantise_within_budget(model, calibration, int8_source.classes, lambda *step: heard.append(step))
+        return list(dict.fromkeys(what for what, _, _ in heard))
+
+    short = ["measuring ranges", "rounding products", "judging all in int8"]
+    assert run(1.0) == short
+    assert run(-1.0) == [*short, "ranking products", "trying how many stay float"]
+    count = len(products(model))
+    for what, total in {"rounding products": count, "ranking products": count}.items():
+        assert [step for step in heard if step[0] == what] == [
+            (what, done, total) for done in range(count + 1)
+        ]
+    tries = [(done, total) for what, done, total in heard if what == "trying how many stay float"]
+    # Halving 1 .. count - 1: at most as many tries as that has binary digits.
+    assert tries == [(done, math.floor(math.log2(count - 1)) + 1) for done in range(len(tries))]
+    assert 0 < len(tries) <= tries[0][1]

@@ -60,7 +60,9 @@ def export(
     record: dict[str, Any] = {"bundle": str(bundle)}
     if out is not None:
         former = run.Former(out)
-        report = run.export_run(source, out, data=data, golden=count, precisions=precisions, pixels=pixels)
+        report = run.export_run(
+            source, out, data=data, golden=count, precisions=precisions, pixels=pixels, quiet=as_json
+        )
         lost = former.lost()
         record |= run.record(out, report) | {"lost": lost}
         if not as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import typer
 
-from rmatk.cli.console import print_next, print_table
+from rmatk.cli.console import print_next, print_table, progress_bar
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -24,8 +24,9 @@ def export_run(
     golden: int | Literal["rendered"] | None,
     precisions: tuple[Precision, ...],
     pixels: bool,
+    quiet: bool,
 ) -> ExportReport:
-    """Fold, write, check parity, publish; ``golden`` None checks on photos and ships none."""
+    """Fold, write, check parity, publish; ``golden`` None checks on photos and ships none; a bar for int8."""
     from rmatk.backbone import load_backbone
     from rmatk.deploy import export_source
     from rmatk.golden import GOLDEN_IMAGES
@@ -43,7 +44,15 @@ def export_run(
         precisions=precisions or ("fp32",),
         pixels=pixels,
     )
-    return write_bundle(source, out)
+    with progress_bar(quiet=quiet) as progress:
+        task = progress.add_task("int8", total=None, visible=False, note="")
+
+        def advance(what: str, done: int, total: int) -> None:
+            if done == 0:  # the time left is not told from another kind of work
+                progress.reset(task)
+            progress.update(task, completed=done, total=total, note=what, visible=True)
+
+        return write_bundle(source, out, advance)
 
 
 class Former:
