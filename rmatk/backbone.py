@@ -174,8 +174,10 @@ def _open_clip() -> Any:
     try:
         import_torchvision()
         import open_clip
+        from huggingface_hub.utils import logging as hub
     except ImportError as error:
         raise MissingExtraError(error.name or "open_clip", "train") from error
+    hub.disable_propagation()  # it writes its warnings itself, and open_clip's root handler would once more
     return open_clip
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -15,6 +16,18 @@ def test_it_is_frozen_float32_and_in_evaluation_mode(tiny):
     assert not tiny.model.training
     assert all(p.dtype == torch.float32 and not p.requires_grad for p in tiny.model.parameters())
     assert tiny.logit_scale == pytest.approx(1 / 0.07)
+
+
+def test_warnings_of_the_hub_are_shown_once():
+    script = """
+import logging
+from rmatk.backbone import load_backbone
+load_backbone("rmatk-micro")
+logging.warning("open_clip says something, and a root handler is there")
+logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.count("Retrying in 1s") == 1 and "a root handler" in done.stderr
 
 
 def test_the_digest_tells_weights_apart_and_nothing_else(tiny_clip):
