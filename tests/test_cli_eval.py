@@ -28,6 +28,7 @@ def test_base_to_new_as_a_table_and_in_files(rmatk, data, tmp_path):
     )
     assert code == 0, err
     assert "rmadapter" in out and "HM" in out and "±" in out
+    assert out.splitlines()[-1] == f"next: rmatk train {data} -o RUN"
     rows = list(csv.DictReader(table.open()))
     assert [row["seed"] for row in rows if row["method"] == "adapter-only"] == ["1", "2", "mean", "sd"]
     assert "| method | base | new | HM |" in document.read_text()
@@ -89,6 +90,9 @@ def test_few_shot_takes_a_csv_folder_and_a_prompt(rmatk, data):
         (("--protocol", "few-shot", "--data", "x", "--seeds", "1,a"), "--seeds takes numbers"),
         (("--protocol", "few-shot", "--data", "x", "--methods", "best"), "known: zero-shot"),
         (("--protocol", "few-shot", "--data", "x", "--lr", "-1"), "--lr must be above 0"),
+        (("RUN", "DATA", "--shots", "4", "--csv", "x"), "--shots, --csv can be given with --protocol only"),
+        (("RUN", "DATA", "--seeds", "1,2,3"), "--seeds can be given with --protocol only"),
+        (("--protocol", "few-shot", "--data", "x", "--max-bad", "0.1"), "--max-bad can be given with RUN"),
     ],
 )
 def test_usage_errors_say_what_is_wrong(rmatk, args, message):

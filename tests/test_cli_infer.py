@@ -207,6 +207,7 @@ def test_unreadable_images_are_told(
         (["bundle", "photos", "--json", "--csv", "-"], "choose one"),
         (["bundle", "photos", "--jsonl", "-", "--csv", "-"], "choose one"),
         (["bundle", "photos", "--jsonl", "out", "--csv", "./out"], "the same name"),
+        (["bundle", "photos", "--publish", "all"], "--webhook and --mqtt"),
         (["bundle", "photos", "--top-k", "0"], "--top-k"),
         (["bundle", "photos", "--threshold", "2"], "--threshold"),
         (["bundle", "photos", "--every", "0"], "--every"),

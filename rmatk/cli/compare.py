@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
+from rmatk_runtime.errors import command
+
 if TYPE_CHECKING:
     from rmatk.config import TrainConfig
     from rmatk.protocols import Listener, ProtocolResult
@@ -29,8 +31,7 @@ def compare(
 
     Raises:
         typer.BadParameter: an unknown protocol or method, seeds that are no numbers, a bad setting, targets
-        for
-            a protocol that has none.
+            for a protocol that has none.
         RmatkError: what the protocol raises.
     """
     from rmatk import protocols
@@ -60,14 +61,16 @@ def compare(
         )
 
 
-def show(result: ProtocolResult, csv: Path | None, markdown: Path | None, as_json: bool) -> None:
-    """Write the files that were asked for, and print JSON or a table.
+def show(
+    result: ProtocolResult, source: Path, csv: Path | None, markdown: Path | None, as_json: bool
+) -> None:
+    """Write the files that were asked for, and print JSON or a table and the next command.
 
     Raises:
         StorageError: a file that cannot be written.
     """
     from rmatk import protocol_tables as tables
-    from rmatk.cli.console import print_json, print_table
+    from rmatk.cli.console import print_json, print_next, print_table
     from rmatk_runtime.files import write_atomic
 
     if csv is not None:
@@ -79,6 +82,7 @@ def show(result: ProtocolResult, csv: Path | None, markdown: Path | None, as_jso
         return
     print_table(tables.title(result), tables.headings(result), tables.cells(result))
     typer.echo("accuracy in %, mean ± sample standard deviation over seeds")
+    print_next(command("rmatk", "train", source, "-o", "RUN"))
 
 
 def _config(settings: Mapping[str, Any]) -> TrainConfig:

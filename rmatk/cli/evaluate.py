@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rmatk.cli import app
+from rmatk.cli.given import flags, given
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -53,9 +54,13 @@ _Template = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="As in rmatk train; unless told, a benchmark's own.")
 ]
 
+_OF_A_RUN = ("max_bad",)
+_OF_BOTH = ("run", "data", "source", "protocol", "batch", "device", "as_json")
+
 
 @app.command("eval")
 def evaluate(
+    context: typer.Context,
     run: _Run = None,
     data: _Photos = None,
     protocol: _Protocol = None,
@@ -93,14 +98,18 @@ def evaluate(
     if protocol is None:
         if run is None or data is None or source is not None:
             raise typer.BadParameter("give RUN and DATA; or --protocol and --data")
+        if wrong := [name for name in given(context) if name not in (*_OF_A_RUN, *_OF_BOTH)]:
+            raise typer.BadParameter(f"{flags(wrong)} can be given with --protocol only")
         _show(run, data, _measure(run, data, max_bad, batch or 64, device, quiet=as_json), as_json)
     elif run is not None or source is None:
         raise typer.BadParameter("a comparison takes its photos with --data, and no RUN")
+    elif wrong := [name for name in given(context) if name in _OF_A_RUN]:
+        raise typer.BadParameter(f"{flags(wrong)} can be given with RUN and DATA only")
     else:
         from rmatk.cli.compare import compare, show
 
         result = compare(protocol, source, target or [], seeds, methods, settings, device, quiet=as_json)
-        show(result, csv, markdown, as_json)
+        show(result, source, csv, markdown, as_json)
 
 
 def _measure(run: Path, data: Path, max_bad: float, batch: int, device: str, *, quiet: bool) -> EvalReport:

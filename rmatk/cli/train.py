@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from rmatk.cli import app
+from rmatk.cli.given import given as typed
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ Settings = TypeVar("Settings")
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[
         Path, typer.Argument(metavar="DATA", help="Photos: a subfolder per class; or a .csv, a split .json.")
     ],
@@ -101,6 +103,8 @@ def train(
     """
     from rmatk.config import Execution, TrainConfig
 
+    if optimizer != "sgd" and "momentum" in typed(context):
+        raise typer.BadParameter(f"--momentum is of sgd, and {optimizer} has none: add --optimizer sgd")
     given = {**locals(), "templates": tuple(template) if template else None}
     config, execution = _settings(given, TrainConfig), _settings(given, Execution)
     if augment:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
 import typer
 
+from rmatk.cli.given import flags, given
+
 if TYPE_CHECKING:
     from rmatk_runtime.engines.key import BatchProfile, Flavour, HardwareLevel
     from rmatk_runtime.manifest import Precision
@@ -130,9 +132,9 @@ def check_together(context: typer.Context, source: Path) -> None:
     from rmatk_runtime.errors import RunError
     from rmatk_runtime.manifest import MANIFEST
 
-    given = [name for name in context.params if _was_given(context, name)]
-    bundle, trt, triton = (source / MANIFEST).is_file(), "trt" in given, "triton" in given
-    serving = triton or "deepstream" in given
+    typed = given(context)
+    bundle, trt, triton = (source / MANIFEST).is_file(), "trt" in typed, "triton" in typed
+    serving = triton or "deepstream" in typed
     if not source.exists():
         raise RunError(f"no such run or bundle: {source}", "make a run: rmatk train DATA -o RUN")
     if bundle and not (trt or serving):
@@ -140,29 +142,20 @@ def check_together(context: typer.Context, source: Path) -> None:
             f"{source} is a bundle already; --trt builds engines from it, --triton and --deepstream write "
             "what servers read"
         )
-    if not bundle and "out" not in given:
+    if not bundle and "out" not in typed:
         raise typer.BadParameter("a run becomes a bundle: say where with -o BUNDLE")
-    if bundle and (wrong := [name for name in given if name in _RUN_ONLY]):
-        raise typer.BadParameter(f"{source} is a bundle; {_flags(wrong)} can be given for a run only")
-    if not trt and (wrong := [name for name in given if name in _TRT_ONLY]):
-        raise typer.BadParameter(f"{_flags(wrong)} can be given with --trt only")
-    if "batch" in given and not (trt or serving):
+    if bundle and (wrong := [name for name in typed if name in _RUN_ONLY]):
+        raise typer.BadParameter(f"{source} is a bundle; {flags(wrong)} can be given for a run only")
+    if not trt and (wrong := [name for name in typed if name in _TRT_ONLY]):
+        raise typer.BadParameter(f"{flags(wrong)} can be given with --trt only")
+    if "batch" in typed and not (trt or serving):
         raise typer.BadParameter("--batch can be given with --trt, --triton or --deepstream only")
-    if "pixels" in given and bundle and not trt:
+    if "pixels" in typed and bundle and not trt:
         raise typer.BadParameter(
             "--pixels can be given for a run or with --trt only; servers get pixels anyway"
         )
-    if not triton and (wrong := [name for name in given if name in _TRITON_ONLY]):
-        raise typer.BadParameter(f"{_flags(wrong)} can be given with --triton only")
-
-
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def _flags(names: list[str]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+    if not triton and (wrong := [name for name in typed if name in _TRITON_ONLY]):
+        raise typer.BadParameter(f"{flags(wrong)} can be given with --triton only")
 
 
 def parse_precisions(names: list[str] | None) -> tuple[Precision, ...]:

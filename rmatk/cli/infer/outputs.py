@@ -40,6 +40,8 @@ class Outputs:
         there = [f"{flag} -" for flag, path in lines.items() if path == "-"] + ["--json"] * self.as_json
         if len(there) > 1:
             raise typer.BadParameter(f"{' and '.join(there)} write to standard output; choose one")
+        if self.publish == "all" and self.webhook is None and self.mqtt is None:
+            raise typer.BadParameter("--publish is of --webhook and --mqtt: give one of them")
         paths = [Path(path).resolve() for kind, path in self.files.items() if path != "-"]
         if len(set(paths)) < len(paths):
             raise typer.BadParameter("two outputs have the same name; give each its own")
