@@ -13,16 +13,16 @@ _COLUMNS: dict[str, Callable[[StageResult], str]] = {
     "stage": lambda stage: stage.stage,
     "n": lambda stage: str(stage.images),
     "cosine": lambda stage: _number(stage.min_cosine, ".6f"),
-    "mean": lambda stage: _number(stage.mean_cosine, ".6f"),
     "max |Δ|": lambda stage: _number(stage.max_embedding_difference, ".1e"),
     "max |Δ logit|": lambda stage: _number(stage.max_logit_difference, ".1e"),
     "top-1": lambda stage: _number(stage.agreement, ".1%"),
+    "flips ≈": lambda stage: share(stage.expected_changes),
     "acc.": lambda stage: _number(stage.accuracy, ".1%"),
     "change (95 %)": lambda stage: points(stage.accuracy_difference),
     "": lambda stage: "ok" if stage else "FAILS",
 }
 FULL = tuple(_COLUMNS)
-SHORT = tuple(name for name in FULL if name not in ("mean", "max |Δ logit|"))  # fits a terminal
+SHORT = tuple(name for name in FULL if name != "max |Δ logit|")  # fits a terminal
 
 
 def stage_row(stage: StageResult, headings: Sequence[str] = SHORT) -> tuple[str, ...]:
@@ -36,6 +36,13 @@ def points(difference: AccuracyDifference | None) -> str:
         return ""
     value, low, high = (100 * share for share in (difference.difference, difference.low, difference.high))
     return f"{value:+.1f} ({low:+.1f}, {high:+.1f})"
+
+
+def share(value: float | None) -> str:
+    """A share that may be small, in percent: ``0.48%``, ``0.013%``, ``<0.001%``."""
+    if value is None:
+        return ""
+    return f"{100 * value:.2g}%" if value >= 1e-5 else "<0.001%"
 
 
 def _number(value: float | None, form: str) -> str:

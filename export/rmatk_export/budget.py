@@ -28,13 +28,12 @@ from rmatk_export.storage import save_graph
 from rmatk_export.values import infer
 from rmatk_runtime.backends.onnx_runtime import create_session, run_session
 from rmatk_runtime.errors import ExportError
+from rmatk_runtime.label_changes import expected_changes
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.preprocess import Float32
 
 BUDGET = 0.005  # accuracy that int8 may cost, as a share
 _BATCH = 16
-_SHOWN = 0.1  # share of labels at which a few dozen shots show it
-_PAIRS = 4096  # of shots and errors, that are tried
 _RANKING = 16  # shots on which products are ranked
 
 
@@ -158,26 +157,6 @@ class _Judge:
 
     def _accuracy(self, logits: Float32) -> float:
         return float((logits.argmax(axis=1) == self._labels).mean())
-
-
-def expected_changes(logits: Float32, errors: Float32) -> float:
-    """The share of labels that ``errors`` (M, C) change, for photos such as those with ``logits`` (M, C).
-
-    Few shots lie so near a tie that a small error shows, and then only one is seen. But as long as errors are
-    small, the share grows in proportion to them. So they are doubled until a tenth of the labels change, and
-    the share is divided by as much. Errors do not belong to their photo alone: each shot meets those of
-    others as well.
-    """
-    if not errors.any():
-        return 0.0
-    before, factor = logits.argmax(axis=1), 1.0
-    others = min(len(logits), max(1, _PAIRS // len(logits)))
-    while True:
-        moved = ((logits + factor * np.roll(errors, shift, axis=0)).argmax(axis=1) for shift in range(others))
-        changed = float(np.mean([(labels != before).mean() for labels in moved]))
-        if changed >= _SHOWN or factor * np.abs(errors).max() > 2 * np.abs(logits).max():
-            return changed / factor
-        factor *= 2
 
 
 def _embed(model: onnx.ModelProto, images: Float32) -> Float32:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from rmatk_runtime.label_changes import expected_changes
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Decision, Precision, Tolerance
 from rmatk_runtime.paired import AccuracyDifference, accuracy_difference
@@ -50,9 +51,11 @@ class StageResult(msgspec.Struct, frozen=True, kw_only=True):
     """One stage against the reference; truthy when it passed.
 
     Accuracies are shares in [0, 1], None where the true labels are not known, as is their difference.
-    ``reason`` says what failed. ``worst``: names of up to :data:`WORST` images with the least cosines, least
-    first. ``spread``: how many images lie at 1 - cosine in [0.1, 1 or more), [0.01, 0.1), and so on, a decade
-    each; the last of :data:`DECADES` counts all that lie closer.
+    ``reason`` says what failed. ``expected_changes``: the share of labels that such errors change, for
+    pictures such as these, also where none of them shows it (``label_changes``). ``worst``: names of up to
+    :data:`WORST` images with the least cosines, least first. ``spread``: how many images lie at 1 - cosine
+    in [0.1, 1 or more), [0.01, 0.1), and so on, a decade each; the last of :data:`DECADES` counts all that
+    lie closer.
     """
 
     stage: str
@@ -65,6 +68,7 @@ class StageResult(msgspec.Struct, frozen=True, kw_only=True):
     max_embedding_difference: float | None = None
     max_logit_difference: float | None = None
     agreement: float | None = None
+    expected_changes: float | None = None
     accuracy: float | None = None
     reference_accuracy: float | None = None
     accuracy_difference: AccuracyDifference | None = None
@@ -120,6 +124,7 @@ def compare_embeddings(
         "max_embedding_difference": float(np.abs(a - b).max()),
         "max_logit_difference": float(np.abs(logits_a - logits_b).max()),
         "agreement": float((best_a == best_b).mean()),
+        "expected_changes": expected_changes(logits_a, logits_b - logits_a),
     }
     if truth is not None:
         wanted = np.array([classes.names.index(name) for name in truth])

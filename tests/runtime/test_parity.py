@@ -51,6 +51,7 @@ def test_figures_are_the_formulas():
     assert result.max_embedding_difference == pytest.approx(difference, abs=1e-6)
     assert result.max_logit_difference == pytest.approx(difference * 10 / 2, abs=1e-5)
     assert result.agreement == pytest.approx(2 / 3)
+    assert result.expected_changes == pytest.approx(1 / 9)  # of 3 photos with 3 errors, b with its own
     assert result.accuracy == pytest.approx(2 / 3) and result.reference_accuracy == 1.0
     assert result.accuracy_difference == accuracy_difference(
         np.array([True, True, True]), np.array([True, False, True])
