@@ -91,7 +91,9 @@ def page(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         stage("class matrix", "fp32", {15: 1000}, 200, False),
         stage("torch folded", "fp32", {15: 1, 14: 49_998, 13: 1}, 0, True),
         stage("onnxruntime tensorrt fp32", "fp32", {13: 17_000, 12: 17_001, 11: 15_999}, 3, True),
-        stage("TensorRT for RTX int8", "int8", {0: 9_999, 1: 20_001, 2: 10_000, 3: 10_000}, 60, False),
+        stage(
+            "TensorRT for RTX int8 1:16:128", "int8", {0: 9_999, 1: 20_001, 2: 10_000, 3: 10_000}, 60, False
+        ),
     ]
     file = tmp_path_factory.mktemp("page") / "page.html"
     write_parity_page(
@@ -100,7 +102,7 @@ def page(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         stages,
         [
             bisection("onnxruntime tensorrt fp32", "fp32", 217),
-            bisection("TensorRT for RTX int8", "int8", 430),
+            bisection("TensorRT for RTX int8 1:16:128", "int8", 430),
         ],
         reference="against /a/run in PyTorch, both branches present, on the photos in /some/where/"
         + 9 * "deep_",
