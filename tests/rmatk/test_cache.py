@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import rmatk.cache
-from rmatk.augment import augmented
+from rmatk.augment import _box, augmented
 from rmatk.cache import cache_images, cache_texts, class_logits, stream_images
 from rmatk.config import Execution, TrainConfig
 from rmatk.data import read_folder
@@ -108,6 +108,11 @@ def test_crops_stay_inside_and_have_the_networks_size(tiny_preprocess):
         assert crop[..., 0].min() >= 9
         mirrored += crop[16, 0, 1] > crop[16, -1, 1]
     assert 8 < mirrored < 32
+    square = [_box((600, 600), np.random.default_rng(number)) for number in range(200)]
+    sides = np.array([(right - left, bottom - top) for left, top, right, bottom in square])
+    shares, ratios = sides.prod(axis=1) / 600**2, sides[:, 0] / sides[:, 1]
+    assert 0.079 < shares.min() < 0.2 and 0.8 < shares.max() <= 1  # CoOp's 8 to 100 % of the area
+    assert 0.745 < ratios.min() < 0.8 and 1.25 < ratios.max() < 1.34  # and its 3/4 to 4/3
     line = Image.new("RGB", (1, 900))
     assert augmented(line, tiny_preprocess, np.random.default_rng(0)).size == (32, 32)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rmatk_runtime import files
 from rmatk_runtime.errors import BundleError, StorageError
 from rmatk_runtime.files import inside, locked, replacing_folder, sha256_file, write_atomic
 
@@ -22,6 +23,18 @@ def test_write_replaces_and_leaves_no_other_file(tmp_path: Path):
         write_atomic(tmp_path / "sub" / "file.bin", data)
     assert (tmp_path / "sub" / "file.bin").read_bytes() == b"new"
     assert names(tmp_path / "sub") == {"file.bin"}
+
+
+def test_bytes_are_on_the_disk_before_the_name_and_the_name_after_it(tmp_path: Path, monkeypatch):
+    path, flushed = tmp_path / "file.bin", []
+    monkeypatch.setattr(files, "_flush", lambda each: flushed.append((each.suffix, path.exists())))
+    write_atomic(path, b"data")
+    assert flushed == [(".bin", False), (tmp_path.suffix, True)]
+    flushed.clear()
+    path = tmp_path / "folder"
+    with replacing_folder(path, marker="mark") as partial:
+        (partial / "mark.txt").write_text("whole")
+    assert flushed[0] == (".txt", False) and flushed[-1] == (tmp_path.suffix, True)
 
 
 def test_full_disk_keeps_the_old_file_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
