@@ -173,6 +173,18 @@ def test_a_missing_extra_is_named(rmatk, tmp_path: Path, monkeypatch: pytest.Mon
     assert code == 1 and f"{module} is not installed" in err and f"'rmatk[{extra}]'" in err
 
 
+def test_on_a_jetson_a_missing_torch_says_where_to_train(rmatk, tmp_path: Path, monkeypatch):
+    from rmatk_runtime.probes import jetson
+
+    monkeypatch.setattr(jetson, "jetson_model", lambda: "NVIDIA Jetson Orin Nano")
+    for name in [name for name in sys.modules if name.startswith("rmatk.") and ".cli" not in name]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, _, err = rmatk("train", tmp_path, "-o", tmp_path / "run")
+    assert code == 1 and "torch is not installed" in err
+    assert "hint: train on another machine and copy the bundle here" in err
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     from rmatk_runtime.errors import BundleError
 

@@ -70,10 +70,11 @@ def _leave(error: RmatkError) -> NoReturn:
 
 def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     """The extra that a module belongs to: ``rmatk train`` on a device's install, for example."""
-    from rmatk_runtime.probes.packages import EXTRAS
+    from rmatk_runtime.probes.jetson import jetson_model
+    from rmatk_runtime.probes.packages import EXTRAS, install_hint
 
     module = (error.name or "").split(".")[0]
     for extra, packages in EXTRAS.items():
         if module in {name.split(".")[0] for name in packages.values()}:
-            return MissingExtraError(module, extra)
+            return MissingExtraError(module, extra, install_hint(extra, jetson=jetson_model() is not None))
     return None

@@ -35,6 +35,19 @@ def test_every_tensor_has_its_place(tiny_source, graphs):
     assert proof.bytes_saved == sum(tensor.nbytes for tensor in dropped)
 
 
+def test_the_adaptation_branch_is_looked_for_as_it_was_scaled(tiny_source):
+    blocks = [
+        dataclasses.replace(block, adapter=block.adapter and dataclasses.replace(block.adapter, scale=0.3))
+        for block in tiny_source.image.blocks
+    ]
+    image = fold(dataclasses.replace(tiny_source.image, blocks=tuple(blocks)))
+    own = {name: tensor for name, tensor in tiny_source.checkpoint.items() if name.startswith("image.")}
+    graphs = {"image_encoder.onnx": image_graph(image), "text_encoder.onnx": onnx.ModelProto()}
+    assert len(prove(own, graphs, 0.3).placements) == len(own)
+    with pytest.raises(ExportError, match=r"up\.weight of the adaptation branch is not in image_encoder"):
+        prove(own, graphs, 1.0)
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_smuggled_reconstruction_tensor_is_found(tiny_source, graphs, turned: bool):
     name = "image.blocks.2.rec2.weight"

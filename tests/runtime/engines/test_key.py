@@ -40,6 +40,7 @@ def test_an_engine_fits_the_machine_it_was_built_on():
     ("engine", "here", "reason"),
     [
         (key(tensorrt="10.3.0"), ORIN, "built with TensorRT 10.3.0; this machine has 10.7.0"),
+        (key(tensorrt="10.7.1"), ORIN, "built with TensorRT 10.7.1; this machine has 10.7.0"),
         (key(gpu="Xavier"), ORIN, "built on Xavier; this machine has Orin"),
         (
             key(compute_capabilities=("7.2",)),
