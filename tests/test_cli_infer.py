@@ -199,6 +199,18 @@ def test_unreadable_images_are_told(
     assert code == 0 and json.loads(text)["skipped"] == 1 and "3.png" in caplog.text
 
 
+@pytest.mark.parametrize("option", ["--video", "--jsonl", "--csv", "--images"])
+def test_no_output_is_written_over_an_input(rmatk, tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    kept = Path("mine.mp4")
+    kept.mkdir() if option == "--images" else kept.write_bytes(b"the only copy")
+    Path("link.mp4").symlink_to(kept)
+    for name in ("mine.mp4", tmp_path / "link.mp4"):
+        code, _, error = rmatk("infer", "bundle", "mine.mp4", option, name)
+        assert code == 2 and "would be written over the input mine.mp4" in error
+    assert kept.is_dir() or kept.read_bytes() == b"the only copy"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -72,6 +72,7 @@ def infer(
         page=None if web is None else Page(web, web_token, snapshots),
         as_json=as_json,
     )
+    outputs.spare(uris)
 
     from rmatk.cli.infer.session import Session
     from rmatk_runtime.classifier import Classifier

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,17 @@ class Outputs:
         paths = [Path(path).resolve() for kind, path in self.files.items() if path != "-"]
         if len(set(paths)) < len(paths):
             raise typer.BadParameter("two outputs have the same name; give each its own")
+
+    def spare(self, inputs: Sequence[str]) -> None:
+        """Refuse outputs that are an input under any name: they would be written over it.
+
+        Raises:
+            typer.BadParameter: naming the option and the input.
+        """
+        for kind, path in self.files.items():
+            for given in inputs:
+                if Path(path).exists() and Path(given).exists() and Path(path).samefile(given):
+                    raise typer.BadParameter(f"--{kind} {path} would be written over the input {given}")
 
     @property
     def on_stdout(self) -> bool:
