@@ -156,18 +156,18 @@ def _calibration(run: Run, data: Path | None, spec: PreprocessSpec) -> Calibrati
     """Photos for int8: training shots for its ranges; validation shots, where there are any, to judge by."""
     record = run.record
     seen = _photos(run, data, record.train_files, record.train_labels).flat()
-    judges = seen
-    if record.validation_files:
+    judges, held_out = seen, bool(record.validation_files)
+    if held_out:
         judges = _photos(run, data, record.validation_files, record.validation_labels).flat()
     images, _ = _some(seen, CALIBRATION_IMAGES, spec)
     shots, labels = _some(judges, JUDGING_IMAGES, spec)
-    return CalibrationPhotos(images, shots, np.array(labels, dtype=np.int64))
+    return CalibrationPhotos(images, shots, np.array(labels, dtype=np.int64), held_out)
 
 
 def _some(
     photos: tuple[Sequence[Path], Sequence[int]], most: int, spec: PreprocessSpec
 ) -> tuple[Float32, Sequence[int]]:
-    """Evenly chosen photos of all classes, preprocessed (N, 3, H, W), and their labels."""
+    """``most`` photos at most, evenly chosen, preprocessed (N, 3, H, W), and their labels."""
     files, labels = photos
     step = -(-len(files) // most)
     return np.stack([preprocess(load_image(file), spec) for file in files[::step]]), labels[::step]

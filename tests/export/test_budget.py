@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from contextlib import suppress
 
@@ -35,6 +36,7 @@ def test_the_worst_loss_is_bounded_by_changes_and_by_what_many_shots_lost() -> N
         float_products=(),
         int8_share=1.0,
         images=24,
+        held_out=True,
         accuracy_fp32=0.5,
         accuracy_int8=0.5,
         expected_changes=0.01,
@@ -74,10 +76,57 @@ def test_the_budget_decides_which_products_stay_float(int8_source, model, monkey
         quantise_within_budget(model, calibration, classes)
 
 
+def test_products_are_ranked_by_error_for_what_they_multiply(int8_source, model, monkeypatch):
+    """17 tokens; the last block reads the class token alone, but for its keys and values."""
+    judge = module._Judge(model, int8_source.calibration, int8_source.classes)
+    block = fold(int8_source.image).blocks[2]
+    for part, tokens in {"wide_in": 17, "attention_out": 1, "mlp_in": 1, "wide_out": 1}.items():
+        assert judge._work[f"blocks.2.{part}.matmul"] == tokens * getattr(block, part).weight.size
+    assert judge._work["blocks.0.mlp_in.matmul"] == 17 * fold(int8_source.image).blocks[0].mlp_in.weight.size
+    wrong = np.roll(judge._embeddings, 1, axis=1)
+    monkeypatch.setattr(module, "_embed", lambda graph, images: wrong[:: -(-len(wrong) // len(images))])
+    monkeypatch.setattr(module, "quantise", lambda model, int8: model)  # all err alike
+    order = judge.worst_first(dict.fromkeys(judge._work), lambda *step: None)
+    assert [judge._work[name] for name in order] == sorted(judge._work.values())
+
+
+def test_what_the_shots_lose_counts_whatever_is_foretold(int8_source, model, monkeypatch):
+    """Every choice is foretold to keep the budget, but the first three lose a shot of 24."""
+    calibration: CalibrationPhotos = int8_source.calibration
+    sound, tried = module._Judge.quantised, []
+
+    def loses_until_three_are_float(judge, int8):
+        graph, chosen = sound(judge, int8)
+        tried.append(len(chosen.float_products))
+        lost = 1 / 24 if len(chosen.float_products) < 3 else 0.0
+        return graph, msgspec.structs.replace(
+            chosen, accuracy_fp32=0.5, accuracy_int8=0.5 - lost, expected_changes=0.004
+        )
+
+    monkeypatch.setattr(module._Judge, "quantised", loses_until_three_are_float)
+    _, chosen = quantise_within_budget(model, calibration, int8_source.classes)
+    assert chosen.lost == 0.0 and len(chosen.float_products) == 3
+    assert 0 in tried and 2 in tried
+
+
 def test_calibration_takes_training_photos_and_is_judged_on_validation_ones(int8_source, tiny_run):
     calibration: CalibrationPhotos = int8_source.calibration
     assert len(calibration.images) == len(tiny_run.record.train_files)
     assert len(calibration.shots) == len(calibration.labels) == len(tiny_run.record.validation_files)
+    assert calibration.held_out
+
+
+def test_training_photos_that_judge_are_said_to(tiny_run, tiny, rmatk, monkeypatch, tmp_path):
+    record = msgspec.structs.replace(tiny_run.record, validation_files=(), validation_labels=())
+    run = dataclasses.replace(tiny_run, record=record)
+    calibration = export_source(run, tiny, golden=8, precisions=("int8",)).calibration
+    assert not calibration.held_out and len(calibration.shots) == len(record.train_files)
+    monkeypatch.setattr("rmatk.backbone.load_backbone", lambda *names: tiny)
+    for loaded, said in ((tiny_run, False), (run, True)):
+        monkeypatch.setattr("rmatk.run.load_run", lambda path, loaded=loaded: loaded)
+        code, out, err = rmatk("export", run.path, "-o", tmp_path / "bundle", "--precision", "int8")
+        assert code == 0, err
+        assert ("judged on training photos" in out) == said
 
 
 def test_the_search_says_how_far_it_is(int8_source, model, monkeypatch):

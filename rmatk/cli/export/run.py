@@ -111,6 +111,10 @@ def show(out: Path, report: ExportReport) -> None:
             f"int8: {chosen.expected_changes:.1%} of labels are expected to change; accuracy on "
             f"{chosen.images} shots {chosen.accuracy_fp32:.1%} -> {chosen.accuracy_int8:.1%}"
         )
+        if not chosen.held_out:
+            typer.echo(
+                "int8: judged on training photos, as the run has no others: more labels than that will change"
+            )
     if report.float32_products:
         typer.echo(f"fp16: products left in float32: {', '.join(report.float32_products)}")
     proof = report.proof
