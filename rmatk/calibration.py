@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from rmatk_runtime.answers import Float64, softmax
 
 KEPT_SHARE = 0.95
 """Of the right answers on validation shots, how many the threshold still lets through."""
@@ -114,9 +114,3 @@ def reject_threshold(
         return None
     sure = np.sort(softmax(logits).max(axis=1)[right])[::-1]
     return float(sure[math.ceil(kept * len(sure)) - 1])
-
-
-def softmax(logits: Float64) -> Float64:
-    """Probabilities (N, C) of logits (N, C); each row sums to 1."""
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))

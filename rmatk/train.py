@@ -30,7 +30,7 @@ from rmatk.cache import (
     class_logits,
     stream_images,
 )
-from rmatk.calibration import Calibration, calibrate, softmax
+from rmatk.calibration import Calibration, calibrate
 from rmatk.checkpoint import (
     Identity,
     TrainState,
@@ -48,6 +48,7 @@ from rmatk.model import AdaptedClip
 from rmatk.precision import resolved
 from rmatk.report import Answers, write_report
 from rmatk.run import METRICS, RECORD, Metrics, Run, load_run, run_folder, write_run
+from rmatk_runtime.answers import softmax
 from rmatk_runtime.errors import RunError, naming_storage_errors
 from rmatk_runtime.files import check_replaceable
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from rmatk_runtime.errors import RmatkError
 from rmatk_runtime.frames import Prediction, Score
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Decision
 from rmatk_runtime.preprocess import Float32
+
+Float64 = npt.NDArray[np.float64]
+
+
+def softmax(logits: Float64) -> Float64:
+    """Probabilities (N, C) of logits (N, C); each row sums to 1."""
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,8 @@ class Answers:
             (N, C) float32, each row sums to 1.
         """
         cosines = embeddings.astype(np.float64) @ self.classes.embeddings.astype(np.float64).T
-        logits = cosines * (self.decision.logit_scale / self.decision.temperature)
-        logits -= logits.max(axis=1, keepdims=True)
-        weights = np.exp(logits)
-        return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
+        scale = self.decision.logit_scale / self.decision.temperature
+        return softmax(cosines * scale).astype(np.float32)
 
     def predict(self, chances: Float32) -> Prediction:
         """The prediction for one row of probabilities (C,)."""

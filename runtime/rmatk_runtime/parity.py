@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from rmatk_runtime.answers import softmax
 from rmatk_runtime.label_changes import expected_changes
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Decision, Precision, Tolerance
@@ -185,8 +186,7 @@ def _flips(
     truth: Sequence[str] | None,
 ) -> tuple[Flip, ...]:
     """Changed labels, the most serious (largest reference margin) first."""
-    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)
+    chances = softmax(logits)
     reference = logits.argmax(axis=1)
     flips = [
         Flip(

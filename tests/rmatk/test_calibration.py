@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from rmatk.calibration import Calibration, calibrate, fit_temperature, reject_threshold, softmax
+from rmatk.calibration import Calibration, calibrate, fit_temperature, reject_threshold
+from rmatk_runtime.answers import softmax
 
 
 def drawn(temperature: float, count: int = 400, classes: int = 5, seed: int = 0):

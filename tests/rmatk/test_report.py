@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from rmatk.calibration import Calibration, calibrate, softmax
+from rmatk.calibration import Calibration, calibrate
 from rmatk.config import TrainConfig
 from rmatk.data import read_folder
 from rmatk.deploy import export_source
@@ -14,6 +14,7 @@ from rmatk.html import confusion, curve, rows
 from rmatk.report import Answers, write_report
 from rmatk.run import restore
 from rmatk.train import train
+from rmatk_runtime.answers import softmax
 
 CONFIG = TrainConfig(shots=3, epochs=2, batch=5, lr=0.01, rank=4, precision="fp32")
 
