@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,6 +34,32 @@ def micro_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = TrainConfig(shots=4, epochs=2, rank=4)
     train(config, load_backbone("rmatk-micro"), root / "photos", root / "run")
     return root
+
+
+@pytest.mark.parametrize("where", ["rmatk.cli.commands", "rmatk.distributed", "numpy"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path: Path, where: str):
+    """``numpy``: compiled code swallows the interrupt, and what follows is an ImportError."""
+    script = f"""
+import importlib.abc, signal, sys
+from rmatk.cli import main
+class Interrupt(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {where!r}:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                if name == "numpy":
+                    raise ImportError("cannot load module more than once per process") from None
+                raise
+sys.modules.pop({where!r}, None)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["rmatk", "train", "photos", "-o", "run"]
+main()
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
 
 
 def test_the_whole_way(rmatk, micro_run: Path, tmp_path: Path):

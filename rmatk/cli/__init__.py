@@ -6,16 +6,33 @@ codes (0 ok, 1 a named error, 2 usage, 3 parity failed, 130 interrupted); ``--de
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Annotated, NoReturn
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from rmatk_runtime import __version__
 from rmatk_runtime.errors import MissingExtraError, RmatkError
 
+
+class _Commands(TyperGroup):
+    """Says that Ctrl-C was heard; Typer alone leaves with 130 and not a word."""
+
+    def invoke(self, ctx: Any) -> object:
+        """Run the command; its own ``Exit`` (train and infer have more to say) passes."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="rmatk",
+    cls=_Commands,
     help="From a handful of photos to a camera on a small device: train, export, check, run.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -42,6 +59,26 @@ def _options(
 
 def main() -> None:
     """Run the command line and leave the process with its exit code."""
+    interrupts: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
+    try:
+        _run()
+    except KeyboardInterrupt:  # while the commands were imported, before any of them ran
+        _leave_interrupted()
+    except ImportError:  # compiled modules (torch's NumPy bridge) swallow the interrupt and are half imported
+        if not interrupts:
+            raise
+        _leave_interrupted()
+
+
+def _run() -> None:
+    """Run the command that was typed; its named errors leave the process."""
     from rmatk.cli import commands  # noqa: F401 - registers the commands on app
 
     debug = "--debug" in sys.argv[1:]
@@ -58,6 +95,12 @@ def main() -> None:
         if debug or missing is None:
             raise
         _leave(missing)
+
+
+def _leave_interrupted() -> NoReturn:
+    """After Ctrl-C, where no command had anything to finish."""
+    typer.echo("interrupted", err=True)
+    sys.exit(130)
 
 
 def _leave(error: RmatkError) -> NoReturn:
