@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -60,6 +61,17 @@ main()
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"), [("ascii", "\\u0394"), ("latin-1", "\\u0394"), ("utf-8", "Δ")]
+)
+def test_what_an_encoding_lacks_is_escaped(encoding: str, printed: str):
+    """Table headings on a Latin-1 terminal; names of files that are no UTF-8, as old archives leave them."""
+    script = "from rmatk.cli import _print_anything; _print_anything(); print('Δ', '\\udcfc')"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    told = subprocess.check_output([sys.executable, "-X", "utf8", "-c", script], env=environment)
+    assert told.decode(encoding) == f"{printed} \\udcfc\n"
 
 
 def test_the_whole_way(rmatk, micro_run: Path, tmp_path: Path):

@@ -6,6 +6,7 @@ codes (0 ok, 1 a named error, 2 usage, 3 parity failed, 130 interrupted); ``--de
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from types import FrameType
@@ -67,6 +68,7 @@ def main() -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, note)
+    _print_anything()
     try:
         _run()
     except KeyboardInterrupt:  # while the commands were imported, before any of them ran
@@ -75,6 +77,13 @@ def main() -> None:
         if not interrupts:
             raise
         _leave_interrupted()
+
+
+def _print_anything() -> None:
+    """Escape what a stream's encoding lacks (Latin-1 terminals, names of files that are no UTF-8)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run() -> None:
