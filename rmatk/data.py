@@ -7,6 +7,7 @@ which photos of this one are drawn. All decoding goes through the one preprocess
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.preprocess import Float32, PreprocessSpec, load_image, preprocess
-from rmatk_runtime.sources.images import IMAGE_SUFFIXES, list_images, natural_key
+from rmatk_runtime.sources.images import IMAGE_SUFFIXES, is_image, list_images, natural_key
 
 LAYOUT_HINT = "put the photos of each class into a subfolder named after it: DATA/<class name>/*.jpg"
 MOST_VALIDATION_SHOTS = 4
@@ -26,13 +27,15 @@ _LISTED = 20
 class Dataset:
     """Photos by class: ``files[c]`` are those of ``class_names[c]``.
 
-    ``template``: the prompt that goes with a known benchmark; None for photos of one's own.
+    ``template``: the prompt that goes with a known benchmark; None for photos of one's own. ``notes``: what
+    lies beside the photos and is not read.
     """
 
     root: Path
     class_names: tuple[str, ...]
     files: tuple[tuple[Path, ...], ...]
     template: str | None = None
+    notes: tuple[str, ...] = ()
 
     def flat(self) -> tuple[list[Path], list[int]]:
         """Every file and its class index, class by class."""
@@ -98,18 +101,21 @@ def read_folder(root: Path) -> Dataset:
     if not folders:
         raise DataError(f"expected one subfolder per class, found none in {root}", LAYOUT_HINT)
     files = tuple(photos_below(folder) for folder in folders)
+    others = ", ".join(f"{count} {kind}" for kind, count in sorted(_others_below(folders).items()))
     if empty := [folder.name for folder, images in zip(folders, files, strict=True) if not images]:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(
-            f"expected images ({kinds}), found none in {root} for: {', '.join(empty)}",
-            "add photos to these folders, or remove them",
+            f"expected images ({kinds}), found none in {root} for: {', '.join(empty)}"
+            + (f"; found: {others}" if others else ""),
+            "save them as JPEG or PNG" if others else "add photos to these folders, or remove them",
         )
     names = tuple(folder.name.replace("_", " ") for folder in folders)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(
             f"several folders of {root} give the class {', '.join(twice)}", "rename or merge them"
         )
-    return Dataset(root, names, files)
+    notes = (f"not read, since they are no images by their names: {others}",) if others else ()
+    return Dataset(root, names, files, notes=notes)
 
 
 def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
@@ -126,7 +132,7 @@ def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
             "add photos of what it is to be told from",
         )
     kept = min(shots, MOST_VALIDATION_SHOTS)
-    train, validation, notes = [], [], []
+    train, validation, notes = [], [], list(dataset.notes)
     for name, files in zip(dataset.class_names, dataset.files, strict=True):
         order = _generator(seed, name).permutation(len(files))
         train.append(tuple(files[i] for i in sorted(order[:shots])))
@@ -218,6 +224,17 @@ def photos_below(folder: Path) -> tuple[Path, ...]:
         return tuple(list_images(folder))
     except SourceError:
         return ()
+
+
+def _others_below(folders: Sequence[Path]) -> Counter[str]:
+    """How many files of each ending are passed over: phones' HEIC, raw files of cameras; hidden ones not."""
+    return Counter(
+        path.suffix.lower() or path.name
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and not is_image(path)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def _generator(seed: int, name: str) -> np.random.Generator:

@@ -48,6 +48,21 @@ def test_folders_that_cannot_be_used_are_named(tmp_path, counts, message, draw_p
     assert caught.value.hint
 
 
+def test_photos_of_other_kinds_are_told(tmp_path, draw_photos):
+    root = draw_photos(tmp_path, {"a": 2, "b": 2})
+    for name in ("a/IMG_1.HEIC", "b/IMG_2.heic", "b/raw.NEF", "b/.DS_Store"):
+        (root / name).write_bytes(b"")
+    told = "2 .heic, 1 .nef"
+    dataset = read_folder(root)
+    assert len(dataset.flat()[0]) == 4
+    assert few_shot(dataset, 2, 1).notes == (f"not read, since they are no images by their names: {told}",)
+    for number in range(2):
+        (root / "a" / f"{number}.png").unlink()
+    with pytest.raises(DataError, match="for: a; found: 2 .heic, 1 .nef") as caught:
+        read_folder(root)
+    assert caught.value.hint == "save them as JPEG or PNG"
+
+
 def test_one_class_only_is_refused(tmp_path, draw_photos):
     with pytest.raises(DataError, match="at least two classes, found only 'a'"):
         few_shot(read_folder(draw_photos(tmp_path, {"a": 3})), 2, 1)

@@ -61,7 +61,7 @@ class VideoSource(Source):
         except (self._av.FFmpegError, OSError) as error:
             raise SourceError(
                 f"{self._path} is neither an image nor a video that can be read: {reason(error)}",
-                "play it in a viewer, or convert it to MP4",
+                "open it in a viewer; save a photo as JPEG, a video as MP4",
             ) from error
         if not container.streams.video:
             container.close()
