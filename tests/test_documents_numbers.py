@@ -75,3 +75,36 @@ def test_tolerances(precision):
     assert float(cosine) == tolerance.min_cosine
     assert float(difference) == tolerance.max_embedding_difference
     assert float(agreement.removesuffix(" %")) / 100 == tolerance.min_agreement
+
+
+def test_limits_of_the_running_loop_and_its_page():
+    from rmatk_runtime import label_watch, summary
+    from rmatk_runtime.sinks import outbox
+    from rmatk_runtime.sources import live
+    from rmatk_runtime.web import guard, meter, snapshots
+    from rmatk_runtime.web.api import WAIT
+    from rmatk_runtime.web.live import LONGEST_SIDE
+    from rmatk_runtime.web.server import SHORTEST_TOKEN
+
+    limit = inspect.signature(outbox.Outbox).parameters["limit"].default
+    for document, numbers in {
+        "WEB.md": (
+            f"{snapshots.LEAST_FREE >> 20} MB of the disk are left free",
+            f"a token of at least {SHORTEST_TOKEN} characters",
+            f"no result came for {meter.STALLED:g} s",
+            f"the first {meter.MOST_LABELS}, then `other`",
+            f"at most {guard.MOST_BYTES >> 20} MB",
+            f"at most {LONGEST_SIDE} pixels a side",
+            f"204 after {WAIT:g} s",
+        ),
+        "LIVE.md": (
+            f"{limit} records wait at most",
+            f"times are kept of the last {summary.KEPT:,} frames",
+        ),
+    }.items():
+        for number in numbers:
+            assert number in text(document), number
+    assert label_watch.PERIOD <= 1 and "within a second of `rmatk labels`" in text("LIVE.md")
+    assert outbox.LONGEST_WAIT <= 5 and "at least every five seconds" in text("LIVE.md")
+    assert (live.FIRST_WAIT, live.LONGEST_WAIT) == (0.5, 30)
+    assert "double from half a second to half a minute" in text("SOURCES.md")

@@ -188,7 +188,9 @@ def test_waits_stay_below_half_a_minute(no_waits: list[float]) -> None:
     connect = connecting(ScriptedConnection(gone), *[gone] * 12)
     with LiveSource("cam", connect, SourceOptions(reconnect=12)) as source, pytest.raises(SourceError):
         list(source)
-    assert 15 <= max(no_waits) <= 30 and len(set(no_waits)) > 1
+    whole = [min(30.0, 0.5 * 2**number) for number in range(12)]
+    assert all(most / 2 <= wait <= most for wait, most in zip(no_waits, whole, strict=True))
+    assert len(set(no_waits[-5:])) == 5  # all of half a minute, but for what chance takes off
 
 
 def test_closing_does_not_wait_for_a_read_that_hangs() -> None:
