@@ -154,11 +154,6 @@ def test_a_word_that_an_option_does_not_know_is_told_the_others(rmatk, tmp_path:
     assert code == 2 and "'--optimizer'" in err and "'sgd'" in err
 
 
-def test_a_setting_of_the_other_optimiser_is_refused(rmatk, tmp_path: Path):
-    code, _, err = rmatk("train", tmp_path, "-o", tmp_path / "run", "--momentum", 0.5)
-    assert code == 2 and "--momentum is of sgd" in err and "--optimizer sgd" in err
-
-
 def test_a_bundle_or_nothing_in_place_of_a_run(rmatk, tmp_path: Path, tiny_bundle: Path):
     code, _, err = rmatk("eval", tiny_bundle, tmp_path)
     assert code == 1 and "is a bundle, not a run" in err and " hint: give the run" in err
@@ -171,6 +166,7 @@ def test_usage_errors_are_2(rmatk, tmp_path: Path, tiny_bundle: Path):
     for args in (
         ("train", photos, "-o", tmp_path / "run", "--epochs", 0),
         ("train", photos),
+        ("train", photos, "-o", tmp_path / "run", "--shots", 1, "--epochs", 1, "--momentum", 0.5),
         ("export", tmp_path, "-o", tmp_path / "b", "--golden", "many"),
         ("parity", tiny_bundle, photos),
         ("infer", tiny_bundle),

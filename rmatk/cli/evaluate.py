@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -98,18 +99,22 @@ def evaluate(
     if protocol is None:
         if run is None or data is None or source is not None:
             raise typer.BadParameter("give RUN and DATA; or --protocol and --data")
-        if wrong := [name for name in given(context) if name not in (*_OF_A_RUN, *_OF_BOTH)]:
-            raise typer.BadParameter(f"{flags(wrong)} can be given with --protocol only")
+        _refuse(context, "--protocol", lambda name: name not in (*_OF_A_RUN, *_OF_BOTH))
         _show(run, data, _measure(run, data, max_bad, batch or 64, device, quiet=as_json), as_json)
     elif run is not None or source is None:
         raise typer.BadParameter("a comparison takes its photos with --data, and no RUN")
-    elif wrong := [name for name in given(context) if name in _OF_A_RUN]:
-        raise typer.BadParameter(f"{flags(wrong)} can be given with RUN and DATA only")
     else:
+        _refuse(context, "RUN and DATA", lambda name: name in _OF_A_RUN)
         from rmatk.cli.compare import compare, show
 
         result = compare(protocol, source, target or [], seeds, methods, settings, device, quiet=as_json)
         show(result, source, csv, markdown, as_json)
+
+
+def _refuse(context: typer.Context, place: str, useless: Callable[[str], bool]) -> None:
+    """Name the options that would do nothing here, and where they have a use."""
+    if wrong := list(filter(useless, given(context))):
+        raise typer.BadParameter(f"{flags(wrong)} can be given with {place} only")
 
 
 def _measure(run: Path, data: Path, max_bad: float, batch: int, device: str, *, quiet: bool) -> EvalReport:

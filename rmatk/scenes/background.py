@@ -211,5 +211,3 @@ BACKGROUNDS: dict[str, Background] = {
     "pebbles": Background(("grey overlapping discs", "a heap of coins"), _dead_leaves),
     "clutter": Background(("a cluttered background", "a heap of coloured things", "a messy pile"), _clutter),
 }
-
-PLAIN_COLOURS: tuple[str, ...] = COLOURS

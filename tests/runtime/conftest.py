@@ -23,7 +23,7 @@ from tests.runtime.fakes.tensorrt_runtime import fake_tensorrt
 
 
 @pytest.fixture
-def own_bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
     """A bundle that a test may change."""
     return Bundle.open(Path(shutil.copytree(tiny_bundle, tmp_path / "bundle")))
 

@@ -25,16 +25,16 @@ ON_CPU = ["onnxruntime cpu fp32", "onnxruntime cpu fp16"]
 
 
 @pytest.fixture
-def bundle(own_bundle: Bundle) -> Bundle:
+def bundle(bundle: Bundle) -> Bundle:
     """A bundle of two precisions, both computed in float32 here."""
-    manifest = own_bundle.manifest
-    full = own_bundle.graph("fp32")
+    manifest = bundle.manifest
+    full = bundle.graph("fp32")
     half = msgspec.structs.replace(full, precision="fp16", file="image_encoder.fp16.onnx")
-    shutil.copy(own_bundle.file(full.file), own_bundle.file(half.file))
+    shutil.copy(bundle.file(full.file), bundle.file(half.file))
     files = {**manifest.files, half.file: manifest.files[full.file]}
     both = msgspec.structs.replace(manifest, graphs=(*manifest.graphs, half), files=files)
-    write_atomic(own_bundle.path / MANIFEST, encode_manifest(both))
-    return Bundle.open(own_bundle.path)
+    write_atomic(bundle.path / MANIFEST, encode_manifest(both))
+    return Bundle.open(bundle.path)
 
 
 def names(bundle: Bundle, backend: str = "auto") -> list[str]:

@@ -21,11 +21,6 @@ from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
 from tests.runtime.fakes.onnxruntime_gpu import CPU, CUDA, TENSORRT, FakeOnnxRuntime
 
 
-@pytest.fixture
-def bundle(own_bundle: Bundle) -> Bundle:
-    return own_bundle
-
-
 def same_as_cpu(bundle: Bundle, name: str, count: int = 3) -> str:
     """The backend's name, once it has given what the CPU gives."""
     images = np.random.default_rng(0).normal(size=(count, 3, 32, 32)).astype(np.float32)
