@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _WIDTH_OF_FILES = 200  # columns of a table in a file or pipe, where nothing has to be folded for a screen
+_LEAST_NAME = 12  # columns that a row's name keeps
 
 
 def print_json(value: Any) -> None:
@@ -29,7 +30,8 @@ def print_table(
 ) -> None:
     """Print a short table on standard output; columns after the first hold numbers unless ``text``.
 
-    ``wrap``: the first column gives way, rather than the numbers, where the terminal is too narrow.
+    ``wrap``: the first column gives way, rather than the numbers, where the terminal is too narrow, down to
+    ``_LEAST_NAME``. Past that the terminal breaks the lines: Rich would leave out what a row is about.
     """
     from rich import box
     from rich.console import Console
@@ -48,6 +50,10 @@ def print_table(
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH_OF_FILES
+    elif not text:
+        whole = console.measure(table, options=console.options.update(width=_WIDTH_OF_FILES)).maximum
+        name = max((len(cell) for cell in table.columns[0].cells if isinstance(cell, str)), default=0)
+        console.width = max(console.width, whole - (max(name - _LEAST_NAME, 0) if wrap else 0))
     console.print(table)
 
 
