@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from rmatk.cli import main
+from rmatk.cli.console import print_table
+from rmatk.stages import SHORT
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,37 @@ def test_what_an_encoding_lacks_is_escaped(encoding: str, printed: str):
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     told = subprocess.check_output([sys.executable, "-X", "utf8", "-c", script], env=environment)
     assert told.decode(encoding) == f"{printed} \\udcfc\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_a_full_disk_behind_standard_output_is_a_named_error(micro_run: Path, option: list[str]):
+    script = "from rmatk.cli import main; main()"
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-c", script, "info", micro_run / "run", *option],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: disk full while writing standard output\n hint: free some space")
+    assert len(result.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_a_narrow_terminal_keeps_what_a_row_is_about(monkeypatch, capsys, width: int):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # Rich then takes any stream for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    row = ["onnxruntime cpu fp32", *(f"{number}.000000" for number in range(len(SHORT) - 2)), "FAILS"]
+    print_table("parity", SHORT, [row], wrap=True)
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("onnxruntime", "fp32", *row[1:]))
+
+
+def test_half_a_manifest_is_copied_again(rmatk, tmp_path: Path):
+    (tmp_path / "manifest.json").write_text('{"format": "rmatk-bun')
+    code, _, error = rmatk("info", tmp_path)
+    assert code == 1 and " hint: copy the bundle again, or " in error
 
 
 def test_the_whole_way(rmatk, micro_run: Path, tmp_path: Path):

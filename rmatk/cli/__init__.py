@@ -6,7 +6,9 @@ codes (0 ok, 1 a named error, 2 usage, 3 parity failed, 130 interrupted); ``--de
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import signal
 import sys
 from types import FrameType
@@ -16,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from rmatk_runtime import __version__
-from rmatk_runtime.errors import MissingExtraError, RmatkError
+from rmatk_runtime.errors import MissingExtraError, RmatkError, StorageError
 
 
 class _Commands(TyperGroup):
@@ -99,6 +101,12 @@ def _run() -> None:
         if debug:
             raise
         _leave(error)
+    except OSError as error:  # files are written under names of their own errors; what is left is print's
+        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes what is left once more when it ends
+        place = error.filename or "standard output"
+        _leave(StorageError(f"disk full while writing {place}", "free some space, or choose another place"))
     except ModuleNotFoundError as error:
         missing = _missing_extra(error)
         if debug or missing is None:
