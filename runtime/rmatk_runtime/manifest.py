@@ -177,5 +177,5 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise BundleError(
             f"{where} is not a manifest that this version reads (format {FORMAT} {VERSION}): {error}",
-            "export the bundle again with this version of rmatk: rmatk export RUN -o BUNDLE",
+            "copy the bundle again, or export it again with this rmatk: rmatk export RUN -o BUNDLE",
         ) from error
