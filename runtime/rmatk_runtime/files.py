@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rmatk_runtime.errors import BundleError, StorageError, naming_storage_errors
@@ -54,7 +54,10 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.replace(path)
             _flush(path.parent)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(
+            OSError
+        ):  # read-only disks refuse even for what is not there; the first error is the one
+            partial.unlink()
 
 
 @contextmanager

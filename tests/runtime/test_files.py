@@ -37,6 +37,18 @@ def test_bytes_are_on_the_disk_before_the_name_and_the_name_after_it(tmp_path: P
     assert flushed[0] == (".txt", False) and flushed[-1] == (tmp_path.suffix, True)
 
 
+def test_a_read_only_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where Linux answers EROFS to removing a file that was never made."""
+
+    def refuse(path: Path, *arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(StorageError, match="cannot write .*labels.npz: Read-only file system"):
+        write_atomic(tmp_path / "labels.npz", b"data")
+
+
 def test_full_disk_keeps_the_old_file_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_atomic(tmp_path / "file.bin", b"old")
 
