@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rmatk.backbone import Backbone
     from rmatk.run import Run
     from rmatk_export.source import ExportSource
+    from rmatk_runtime.manifest import Input
 
 TINY_CONTEXT = 16
 TINY_VOCABULARY = 64
@@ -285,10 +286,12 @@ def alter(tmp_path: Path) -> Callable[..., Path]:
     from rmatk_runtime.files import sha256_file
     from rmatk_runtime.manifest import MANIFEST, FileEntry, encode_manifest
 
-    def change_graph(bundle: Path, precision: str, change: Callable[[onnx.ModelProto], None]) -> Path:
+    def change_graph(
+        bundle: Path, precision: str, change: Callable[[onnx.ModelProto], None], *, kind: Input = "images"
+    ) -> Path:
         copy = Path(shutil.copytree(bundle, tmp_path / "altered"))
         opened = Bundle.open(copy)
-        name = opened.graph(precision).file
+        name = opened.graph(precision, kind).file
         model = onnx.load(str(copy / name))
         change(model)
         onnx.save(model, str(copy / name))

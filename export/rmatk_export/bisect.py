@@ -123,6 +123,7 @@ def bisect_stages(
         (engine, engine.backend)
         for engine in engines
         if isinstance(engine.backend, OnnxRuntimeBackend) and engine.name in results
+        if engine.input == "images"
     ]
     failed = [(engine, backend) for engine, backend in shown if not results[engine.name]]
     source: Source = "run"

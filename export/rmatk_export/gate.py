@@ -14,13 +14,10 @@ import torch
 from rmatk_export.source import ExportSource
 from rmatk_export.torch_folded import run_image
 from rmatk_export.weights import FoldedTower, ImageStem
-from rmatk_runtime.backends.onnx_runtime import create_session
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import ParityError
 from rmatk_runtime.golden_check import check_golden, open_engines
-from rmatk_runtime.manifest import Graph
 from rmatk_runtime.parity import TOLERANCES, StageResult, compare_embeddings
-from rmatk_runtime.pixels import check_pixels
 from rmatk_runtime.preprocess import preprocess
 from rmatk_runtime.text import class_embeddings, tokenise
 
@@ -36,7 +33,6 @@ def run_gate(
     with open_engines(bundle, "cpu") as engines:
         preprocessing, *graphs = check_golden(bundle, engines)
     stages = [preprocessing, _check_fold(source, image), *graphs]
-    stages += [_check_pixels(bundle, graph) for graph in bundle.graphs("pixels")]
     stages += [_check_tokenizer(bundle, source), _check_text(bundle, source)]
     for stage in stages:
         if not stage:
@@ -60,15 +56,6 @@ def _check_fold(source: ExportSource, image: FoldedTower[ImageStem]) -> StageRes
         tolerance=TOLERANCES["fp32"],
         names=golden.names,
         truth=golden.truth(source.classes.names),
-    )
-
-
-def _check_pixels(bundle: Bundle, graph: Graph) -> StageResult:
-    """A graph with the normalisation inside."""
-    session = create_session(bundle.file(graph.file))
-    name = f"onnxruntime cpu {graph.precision} on pixels"
-    return check_pixels(
-        bundle, name, graph.precision, lambda pixels: session.run(None, {"pixels": pixels})[0]
     )
 
 

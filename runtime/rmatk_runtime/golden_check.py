@@ -9,22 +9,29 @@ from functools import partial
 
 import numpy as np
 
-from rmatk_runtime.backends import Backend, engines_here, open_backend, open_engine
+from rmatk_runtime.backends import Backend, engines_here, open_backend, open_engine, open_graph
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BundleError
 from rmatk_runtime.golden import GoldenSet
-from rmatk_runtime.manifest import Precision
+from rmatk_runtime.manifest import Input, Precision
 from rmatk_runtime.parity import PREPROCESSING, StageResult, compare_embeddings
-from rmatk_runtime.preprocess import Float32, preprocess, tensor_digest
+from rmatk_runtime.preprocess import Float32, UInt8, normalise, resize, tensor_digest
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An image encoder to check: its stage's ``name``, the ``precision`` whose tolerance holds for it."""
+    """An image encoder to check: its stage's ``name``, the ``precision`` whose tolerance holds for it, and
+    what it takes as ``input``."""
 
     name: str
     precision: Precision
     backend: Backend
+    input: Input = "images"
+
+    def embed(self, pixels: UInt8, images: Float32) -> Float32:
+        """(N, D) float32 of the same pictures as ``pixels`` (N, H, W, 3) and, normalised, as ``images``
+        (N, 3, H, W)."""
+        return self.backend.embed(pixels if self.input == "pixels" else images)
 
 
 @contextmanager
@@ -34,6 +41,7 @@ def open_engines(bundle: Bundle, backend: str = "auto") -> Iterator[list[Engine]
     Of a bundle with engines that run here, ``auto`` gives ONNX Runtime on the CPU per precision and then each
     of these engines, ``tensorrt`` the engines alone: which of them answers depends on the batches that come.
     In all other cases it is one per precision, as :func:`~rmatk_runtime.backends.open_backend` finds it.
+    Graphs on pixels, which servers run, are checked in ONNX Runtime on the CPU, by ``auto`` and ``cpu``.
 
     Raises:
         BackendError: see :func:`~rmatk_runtime.backends.open_backend`.
@@ -46,11 +54,21 @@ def open_engines(bundle: Bundle, backend: str = "auto") -> Iterator[list[Engine]
             for graph in bundle.graphs():
                 name = "cpu" if built else backend
                 opened = stack.enter_context(open_backend(bundle, name, precision=graph.precision))
-                engines.append(Engine(f"{opened.name} {graph.precision}", graph.precision, opened))
+                engines.append(named(opened, graph.precision))
+        if backend in ("auto", "cpu"):
+            for graph in bundle.graphs("pixels"):
+                opened = stack.enter_context(open_graph(bundle, graph))
+                engines.append(named(opened, graph.precision, input=graph.input))
         for engine in built:
             key, opened = engine.key, stack.enter_context(open_engine(engine))
-            engines.append(Engine(f"{opened.name} {key.precision} {key.batch}", key.precision, opened))
+            engines.append(named(opened, key.precision, str(key.batch), input=key.input))
         yield engines
+
+
+def named(backend: Backend, precision: Precision, *batch: str, input: Input = "images") -> Engine:
+    """``backend`` under a name that tells it from a bundle's others: ``onnxruntime cpu fp16 on pixels``."""
+    name = " ".join((backend.name, precision, *batch, *(["on pixels"] if input == "pixels" else [])))
+    return Engine(name, precision, backend, input)
 
 
 def golden_of(bundle: Bundle) -> GoldenSet:
@@ -91,13 +109,14 @@ def check_golden(
     parts: list[list[Float32]] = [[] for _ in engines]
     for start in range(0, len(golden.images), batch):
         own = slice(start, start + batch)
-        tensors = np.stack([preprocess(image, manifest.preprocess) for image in golden.images[own]])
+        pixels = np.stack([resize(image, manifest.preprocess) for image in golden.images[own]])
+        tensors = normalise(pixels, manifest.preprocess)
         wanted = zip(golden.names[own], golden.digests[own], tensors, strict=True)
         wrong += [name for name, digest, tensor in wanted if tensor_digest(tensor) != digest]
         if wrong:
             continue
         for part, engine in zip(parts, engines, strict=True):
-            part.append(engine.backend.embed(tensors))
+            part.append(engine.embed(pixels, tensors))
     preprocessing = _preprocessing(wrong, len(golden.images))
     if not preprocessing:
         return [preprocessing]

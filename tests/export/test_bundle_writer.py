@@ -8,8 +8,10 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 
 from rmatk_export.bundle import write_bundle
 from rmatk_export.fold import fold
@@ -86,6 +88,24 @@ def test_graphs_on_pixels_give_the_same(tiny_source, tmp_path: Path):
     bundle = Bundle.open(tmp_path / "bundle")
     assert [graph.input for graph in bundle.graphs()] == ["images", "images"]
     assert len(bundle.manifest.graphs) == 4
+
+
+def test_parity_finds_a_wrong_constant_in_a_graph_on_pixels(rmatk, alter, tiny_source, tmp_path: Path):
+    """From the golden set; the graph on images is sound, so nothing else fails."""
+    sound = tmp_path / "bundle"
+    write_bundle(dataclasses.replace(tiny_source, pixels=True), sound)
+
+    def darker(model: onnx.ModelProto) -> None:
+        mean = next(weight for weight in model.graph.initializer if weight.name == "pixels.mean")
+        mean.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(mean) + np.float32(0.1), mean.name))
+
+    wrong = alter(sound, "fp32", darker, kind="pixels")
+    names = ("preprocessing", "onnxruntime cpu fp32", "onnxruntime cpu fp32 on pixels")
+    for bundle, expected in ((sound, (True, True, True)), (wrong, (True, True, False))):
+        code, out, err = rmatk("parity", bundle, "--json")
+        found = {stage["stage"]: stage["passed"] for stage in json.loads(out)["stages"]}
+        assert found == dict(zip(names, expected, strict=True))
+        assert code == (0 if all(expected) else 3) and (names[-1] in err) is not all(expected)
 
 
 def test_golden_pictures_can_stay_at_home(tiny_source, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from rmatk.data import read_folder
 from rmatk.parity import check_against_run
+from rmatk_export.bundle import write_bundle
 from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import RunError
@@ -47,6 +49,16 @@ def test_a_sound_bundle_agrees_at_every_stage(tiny_bundle: Path, tiny_run, tiny)
     assert stages[3].accuracy == stages[3].reference_accuracy
     assert stages[3].accuracy_difference == stages[2].accuracy_difference
     assert stages[3].accuracy_difference.lost == stages[3].accuracy_difference.gained == 0
+
+
+def test_graphs_on_pixels_are_checked_on_the_same_photos(tiny_source, tiny_run, tiny, tmp_path: Path):
+    write_bundle(dataclasses.replace(tiny_source, pixels=True), tmp_path / "bundle")
+    bundle, photos = Bundle.open(tmp_path / "bundle"), read_folder(Path(tiny_run.record.data))
+    with open_engines(bundle, "cpu") as engines:
+        stages = check_against_run(bundle, engines, tiny_run, tiny, photos, batch=7)
+    *_, images, pixels = stages
+    assert (images.stage, pixels.stage) == ("onnxruntime cpu fp32", "onnxruntime cpu fp32 on pixels")
+    assert pixels and pixels.images == 24 and pixels.max_embedding_difference < 1e-5
 
 
 def test_another_preprocessing_is_named_before_anything_is_computed_from_it(

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
 
-from rmatk_runtime.preprocess import Float32
+from rmatk_runtime.preprocess import Float32, UInt8
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,12 @@ class Backend(ABC):
     times: DeviceTimes | None = None
 
     @abstractmethod
-    def embed(self, images: Float32) -> Float32:
+    def embed(self, images: Float32 | UInt8) -> Float32:
         """Encode a batch.
 
         Args:
-            images: (N, 3, H, W) float32, normalised, N >= 1.
+            images: (N, 3, H, W) float32, normalised, N >= 1; for a graph or engine on pixels (N, H, W, 3)
+                uint8 RGB at the network's size.
 
         Returns:
             (N, D) float32, unit length.

@@ -17,7 +17,7 @@ from rmatk_runtime.backends.base import Backend
 from rmatk_runtime.backends.onnx_providers import preload_libraries
 from rmatk_runtime.errors import BackendError, MissingExtraError
 from rmatk_runtime.manifest import data_file
-from rmatk_runtime.preprocess import Float32
+from rmatk_runtime.preprocess import Float32, UInt8
 
 CPU = "CPUExecutionProvider"
 
@@ -142,11 +142,12 @@ class OnnxRuntimeBackend(Backend):
         self.provider = granted
         self.name = f"onnxruntime {granted.removesuffix('ExecutionProvider').lower()}"
 
-    def embed(self, images: Float32) -> Float32:
+    def embed(self, images: Float32 | UInt8) -> Float32:
         """See :meth:`Backend.embed`."""
         expected = tuple(self._input.shape[1:])
-        if images.ndim != 4 or images.shape[1:] != expected or images.dtype != np.float32:
+        kind = "uint8" if self._input.type == "tensor(uint8)" else "float32"
+        if images.ndim != 4 or images.shape[1:] != expected or images.dtype != kind:
             raise BackendError(
-                f"expected (N, {', '.join(map(str, expected))}) float32, got {images.shape} {images.dtype}"
+                f"expected (N, {', '.join(map(str, expected))}) {kind}, got {images.shape} {images.dtype}"
             )
         return run_session(self._session, images, self._most)

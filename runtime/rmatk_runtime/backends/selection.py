@@ -57,7 +57,7 @@ def open_backend(
         raise BackendError(f"unknown backend {name!r}; known are {', '.join(BACKENDS)}")
     graph = bundle.graph(precision)
     if name == "cpu":
-        return _open_cpu(bundle, graph)
+        return open_graph(bundle, graph)
     if name == "auto":
         return _open_best(bundle, graph, batch, allow_cpu=allow_cpu)
     try:
@@ -66,11 +66,11 @@ def open_backend(
         if not allow_cpu:
             raise BackendError(error.message, f"{error.hint or 'rmatk doctor'}; {_CONSENT}") from error
         logger.warning("%s", error.message)
-    return _open_cpu(bundle, graph)
+    return open_graph(bundle, graph)
 
 
 def engines_here(bundle: Bundle) -> list[Engine]:
-    """Every engine on images in a bundle that may be used on this machine, by precision as in the bundle."""
+    """Every engine of a bundle that may be used on this machine, in the order of the bundle's graphs."""
     if not _holds_engines(bundle):
         return []
     from rmatk_runtime.engines.machine import this_machine
@@ -79,7 +79,7 @@ def engines_here(bundle: Bundle) -> list[Engine]:
     usable = [found.engine for found in survey(bundle, this_machine()) if found.engine and found.usable]
     return [
         engine
-        for graph in bundle.graphs()
+        for graph in (*bundle.graphs(), *bundle.graphs("pixels"))
         for engine in usable
         if (engine.key.precision, engine.key.input) == (graph.precision, graph.input)
     ]
@@ -115,12 +115,12 @@ def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> 
             logger.warning("%s\n%s", stale.message, stale.hint)
         return backend
     if not failed:
-        return _open_cpu(bundle, graph)
+        return open_graph(bundle, graph)
     reasons = "\n".join(f"{way}: {error.message}" for way, error in failed.items())
     if not allow_cpu:
         raise _refusal(bundle, reasons, gpu=gpu)
     logger.warning("%s", reasons)
-    return _open_cpu(bundle, graph)
+    return open_graph(bundle, graph)
 
 
 def _refusal(bundle: Bundle, reasons: str, *, gpu: bool) -> BackendError:
@@ -133,7 +133,8 @@ def _refusal(bundle: Bundle, reasons: str, *, gpu: bool) -> BackendError:
     return BackendError(f"{what}\n{reasons}", f"{cure}; {_CONSENT}")
 
 
-def _open_cpu(bundle: Bundle, graph: Graph) -> Backend:
+def open_graph(bundle: Bundle, graph: Graph) -> Backend:
+    """A graph of a bundle in ONNX Runtime on the CPU."""
     from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(bundle.file(graph.file))

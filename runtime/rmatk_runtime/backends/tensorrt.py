@@ -16,7 +16,7 @@ from rmatk_runtime.cuda import Array, Cuda
 from rmatk_runtime.engines.store import Engine
 from rmatk_runtime.engines.tensorrt import TensorRt, load_tensorrt
 from rmatk_runtime.errors import BackendError
-from rmatk_runtime.preprocess import Float32
+from rmatk_runtime.preprocess import Float32, UInt8
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +85,8 @@ class TensorRtBackend(Backend):
         """The least and the largest batch that runs as it is; smaller ones are filled up, larger split."""
         return self._plan.least, self._plan.most
 
-    def embed(self, images: Float32) -> Float32:
-        """See :meth:`Backend.embed`; an engine on pixels takes (N, H, W, 3) uint8 instead.
+    def embed(self, images: Float32 | UInt8) -> Float32:
+        """See :meth:`Backend.embed`.
 
         More than the largest batch is split, and the parts alternate between two lanes: while one computes,
         the other copies.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import msgspec
 
@@ -12,11 +11,8 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.engines.key import EngineKey, Here, differences
 from rmatk_runtime.engines.store import Engine, delete_engine, write_sidecar
 from rmatk_runtime.errors import BackendError, ParityError
-from rmatk_runtime.golden_check import Engine as LoadedEngine
-from rmatk_runtime.golden_check import check_golden
+from rmatk_runtime.golden_check import check_golden, named
 from rmatk_runtime.parity import PREPROCESSING, StageResult
-from rmatk_runtime.pixels import check_pixels
-from rmatk_runtime.preprocess import Float32, UInt8
 from rmatk_runtime.tensorrt_versions import known_bad
 
 
@@ -58,9 +54,4 @@ def check_engine(bundle: Bundle, engine: Engine, open_backend: Callable[[Engine]
 
 
 def _check(bundle: Bundle, key: EngineKey, backend: Backend) -> tuple[StageResult, ...]:
-    name, precision = f"{backend.name} {key.precision}", key.precision
-    if key.input == "images":
-        return tuple(check_golden(bundle, [LoadedEngine(name, precision, backend)]))
-    # An engine on pixels takes what its graph takes, behind the same method
-    embed = cast("Callable[[UInt8], Float32]", backend.embed)
-    return (check_pixels(bundle, f"{name} on pixels", precision, embed),)
+    return tuple(check_golden(bundle, [named(backend, key.precision, input=key.input)]))

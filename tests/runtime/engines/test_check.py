@@ -125,7 +125,7 @@ def test_an_engine_on_pixels_is_checked_on_pixels(pixel_bundle: Bundle, engine: 
     key = msgspec.structs.replace(engine.key, input="pixels", onnx_sha256=digest)
     one = write_engine(pixel_bundle, b"plan", key=key, built="today", seconds=1.0, layers=9)
     checked = check_engine(pixel_bundle, one, lambda _: OnPixels(pixel_bundle, wrong=False))
-    assert [stage.stage for stage in checked.sidecar.parity or ()] == ["fake fp32 on pixels"]
+    assert [stage.stage for stage in checked.sidecar.parity or ()] == ["preprocessing", "fake fp32 on pixels"]
     with pytest.raises(ParityError, match="fake fp32 on pixels: cosine"):
         check_engine(pixel_bundle, one, lambda _: OnPixels(pixel_bundle, wrong=True))
     assert not one.path.exists()
