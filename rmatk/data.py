@@ -121,7 +121,7 @@ def read_folder(root: Path) -> Dataset:
 def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
     """Draw ``shots`` photos per class for training and, from the rest, up to four for validation.
 
-    A class with fewer photos gives all it has to training, and a note.
+    A class with fewer photos gives all it has to training; one note tells of all such classes.
 
     Raises:
         DataError: one class only.
@@ -132,18 +132,30 @@ def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
             "add photos of what it is to be told from",
         )
     kept = min(shots, MOST_VALIDATION_SHOTS)
-    train, validation, notes = [], [], list(dataset.notes)
+    train, validation = [], []
     for name, files in zip(dataset.class_names, dataset.files, strict=True):
         order = _generator(seed, name).permutation(len(files))
         train.append(tuple(files[i] for i in sorted(order[:shots])))
         validation.append(tuple(files[i] for i in sorted(order[shots : shots + kept])))
-        if len(files) < shots:
-            notes.append(
-                f"{name}: {len(files)} photos, fewer than the {shots} shots asked for; all were taken"
-            )
     return FewShot(
-        replace(dataset, files=tuple(train)), replace(dataset, files=tuple(validation)), tuple(notes)
+        replace(dataset, files=tuple(train)),
+        replace(dataset, files=tuple(validation)),
+        (*dataset.notes, *_shortage(dataset, shots)),
     )
+
+
+def _shortage(dataset: Dataset, shots: int) -> list[str]:
+    """A note where classes have fewer photos than asked for: one, however many classes there are."""
+    short = [
+        (len(files), name)
+        for name, files in zip(dataset.class_names, dataset.files, strict=True)
+        if len(files) < shots
+    ]
+    if not short:
+        return []
+    fewest, name = min(short, key=lambda pair: pair[0])
+    classes = "1 class has" if len(short) == 1 else f"{len(short)} classes have"
+    return [f"{classes} fewer than {shots} photos (the fewest, {fewest}: {name}); training took all of them"]
 
 
 def without_unreadable(shots: FewShot, max_bad: float) -> FewShot:

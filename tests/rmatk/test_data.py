@@ -91,7 +91,17 @@ def test_too_few_photos_are_all_taken_and_noted(photos):
     shots = few_shot(read_folder(photos), 9, 1)
     assert len(shots.train.flat()[0]) == 24
     assert not shots.validation.flat()[0]
-    assert shots.notes[0] == "blue dot: 8 photos, fewer than the 9 shots asked for; all were taken"
+    told = "3 classes have fewer than 9 photos (the fewest, 8: blue dot); training took all of them"
+    assert shots.notes == (told,)
+
+
+def test_one_class_short_of_photos_is_the_one_named(tmp_path, draw_photos):
+    dataset = read_folder(draw_photos(tmp_path, {"a": 4, "b": 1, "c": 3}))
+    assert few_shot(dataset, 2, 1).notes == (
+        "1 class has fewer than 2 photos (the fewest, 1: b); training took all of them",
+    )
+    assert "2 classes have fewer than 4 photos (the fewest, 1: b)" in few_shot(dataset, 4, 1).notes[0]
+    assert not few_shot(dataset, 1, 1).notes
 
 
 @given(shots=st.integers(1, 12), seed=st.integers(0, 2**40), counts=st.lists(st.integers(1, 9), min_size=2))
