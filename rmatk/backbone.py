@@ -206,6 +206,10 @@ def _check_pretrained(name: str, pretrained: str | None, tags: list[str]) -> Non
     if pretrained in tags:
         return
     if not Path(pretrained).is_file():
+        if Path(pretrained).name != pretrained or pretrained.endswith(LOCAL_SUFFIXES):  # no tag is like this
+            raise BackboneError(
+                f"expected a file of weights in --pretrained, found nothing at {pretrained}", choice
+            )
         raise BackboneError(f"expected a tag or a file in --pretrained, found {pretrained!r}", choice)
     if not pretrained.endswith(LOCAL_SUFFIXES):
         raise BackboneError(f"{pretrained} is not of a kind that is safe to read", choice)

@@ -52,6 +52,8 @@ def test_the_digest_covers_names_and_shapes():
         ("nothing like it", None, "unknown model 'nothing like it'"),
         ("ViT-B-16", None, "needs --pretrained"),
         ("ViT-B-16", "openia", "expected a tag or a file in --pretrained, found 'openia'"),
+        ("ViT-B-16", "./clip", "in --pretrained, found nothing at ./clip"),
+        ("ViT-B-16", "clip.safetensors", "in --pretrained, found nothing at clip.safetensors"),
         ("RN50", "openai", "RN50 has a ResNet image tower"),
         ("ViT-B-16", "openai", "trained with QuickGELU, ViT-B-16 has GELU"),
         ("convnext_base", "laion400m_s13b_b51k", "a timm image tower that is no transformer"),
