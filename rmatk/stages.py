@@ -22,7 +22,7 @@ _COLUMNS: dict[str, Callable[[StageResult], str]] = {
     "": lambda stage: "ok" if stage else "FAILS",
 }
 FULL = tuple(_COLUMNS)
-SHORT = tuple(name for name in FULL if name != "max |Δ logit|")  # fits a terminal
+SHORT = tuple(name for name in FULL if name not in ("max |Δ logit|", "acc."))  # fits a terminal
 
 
 def stage_row(stage: StageResult, headings: Sequence[str] = SHORT) -> tuple[str, ...]:

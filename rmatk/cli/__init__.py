@@ -20,9 +20,16 @@ from typer.core import TyperGroup
 from rmatk_runtime import __version__
 from rmatk_runtime.errors import MissingExtraError, RmatkError, StorageError
 
+# As a newcomer meets them: the whole way, then each step of it, then what helps.
+_ORDER = ("demo", "train", "eval", "export", "parity", "infer", "bench", "labels", "info", "doctor")
+
 
 class _Commands(TyperGroup):
     """Says that Ctrl-C was heard; Typer alone leaves with 130 and not a word."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All commands in the order of ``rmatk --help``."""
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
 
     def invoke(self, ctx: Any) -> object:
         """Run the command; its own ``Exit`` (train and infer have more to say) passes."""

@@ -105,6 +105,10 @@ def print_stages(title: str, stages: Sequence[StageResult]) -> None:
 
     print_table(title, SHORT, map(stage_row, stages), wrap=True)
     for stage in stages:
+        if stage.reference_accuracy is not None:
+            typer.echo(f"accuracy in PyTorch: {stage.reference_accuracy:.1%}")
+            break
+    for stage in stages:
         for flip in stage.flips[:_FLIPS]:
             typer.echo(
                 f"{stage.stage}: {flip.image} {flip.reference} -> {flip.candidate} (margin {flip.margin:.3f})"
