@@ -186,6 +186,18 @@ def test_a_broker_that_does_not_let_in_ends_nothing(
     assert "wrong" not in caplog.text and "1 results were not delivered" in caplog.text
 
 
+def test_a_run_too_short_for_a_second_try_tells_why_nothing_was_delivered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("paho.mqtt.client")
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        with MqttSink(f"mqtt://me:hunter2@127.0.0.1:{taken.getsockname()[1]}/factory/belt") as sink:
+            sink.write(FRAME, answer("can"))
+    assert "1 results were not delivered: no broker answers: Connection refused" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "url", ["http://host/topic", "mqtt://me:hunter2@host", "mqtt://host/a/+/b", "mqtt://me:hunter2@h:x/t"]
 )

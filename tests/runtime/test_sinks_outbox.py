@@ -54,7 +54,7 @@ def test_a_receiver_that_hangs_holds_nobody_up_and_the_oldest_give_way(
     start = time.monotonic()
     outbox.close()
     assert CLOSE_SECONDS <= time.monotonic() - start < CLOSE_SECONDS + 5
-    assert "the receiver: 10 results were not delivered" in caplog.text
+    assert "the receiver: 11 results were not delivered: no answer yet" in caplog.text
     hang.set()
     eventually(lambda: sent == [b"0", b"8", b"9", b"10"])
 
@@ -95,6 +95,7 @@ def test_what_is_refused_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     outbox.close()
     assert sent == [b"good"] and outbox.dropped == 1
     assert "x refuses a result: it answers 400" in caplog.text
+    assert "1 results were not delivered: it answers 400" in caplog.text
 
 
 def test_closing_does_not_wait_for_the_next_try(caplog: pytest.LogCaptureFixture) -> None:
@@ -108,7 +109,20 @@ def test_closing_does_not_wait_for_the_next_try(caplog: pytest.LogCaptureFixture
     outbox.put(b"a")
     assert tried.wait(SECONDS)
     outbox.close()
-    assert "x: 1 results were not delivered" in caplog.text
+    assert "x: 1 results were not delivered: no route" in caplog.text
+
+
+def test_what_the_caller_knows_of_the_reason_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    waits = threading.Event()
+
+    def send(message: bytes) -> None:
+        waits.wait(SECONDS)
+
+    outbox = Outbox("x", send, why=lambda: "no broker answers")
+    outbox.put(b"a")
+    outbox.close()
+    waits.set()
+    assert "x: 1 results were not delivered: no broker answers" in caplog.text
 
 
 def answers(*labels: str | None) -> list[Prediction]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,11 @@ class MqttSink(Sink):
         self._client = self._make_client(parts)
         self._client.connect_async(str(parts.hostname), port, KEEP_ALIVE)
         self._client.loop_start()
-        self._outbox = Outbox(f"{parts.scheme}://{parts.hostname}:{port}/{self._topic}", self._publish)
+        self._outbox = Outbox(
+            f"{parts.scheme}://{parts.hostname}:{port}/{self._topic}",
+            self._publish,
+            why=lambda: None if self._connected.is_set() else self._reason,
+        )
 
     def _make_client(self, parts: SplitResult) -> Client:
         try:
@@ -59,6 +64,7 @@ class MqttSink(Sink):
         client.will_set(f"{self._topic}/status", "offline", qos=1, retain=True)
         client.reconnect_delay_set(1, round(LONGEST_WAIT))
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_connect_fail = self._on_connect_fail
         return client
 
     def _on_connect(self, client: Client, data: Any, flags: Any, code: ReasonCode, more: Any) -> None:
@@ -67,6 +73,11 @@ class MqttSink(Sink):
             return
         client.publish(f"{self._topic}/status", "online", qos=1, retain=True)
         self._connected.set()
+
+    def _on_connect_fail(self, client: Client, data: Any) -> None:
+        error = sys.exc_info()[1]  # paho calls this where it caught it, and does not hand it over
+        words = getattr(error, "strerror", None) or error
+        self._reason = f"no broker answers: {words}" if words else "no broker answers"
 
     def _on_disconnect(self, client: Client, data: Any, flags: Any, code: ReasonCode, more: Any) -> None:
         if self._connected.is_set():  # otherwise the broker's refusal says more

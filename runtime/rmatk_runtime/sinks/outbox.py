@@ -31,13 +31,23 @@ class Outbox:
     Args:
         name: of the receiver, free of credentials, for the log.
         send: called from the thread; raises Unsent or Refused where a message does not get through.
+        why: says in the end why nothing gets through, where a try that still waits has not raised it.
         limit: messages kept; more push out the oldest, which count in ``dropped``.
     """
 
-    def __init__(self, name: str, send: Callable[[bytes], None], *, limit: int = 256) -> None:
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[bytes], None],
+        *,
+        why: Callable[[], str | None] = lambda: None,
+        limit: int = 256,
+    ) -> None:
         self.dropped = 0
-        self._name, self._send, self._limit = name, send, limit
+        self._reason: Exception | None = None  # why a message did not get through, the last time
+        self._name, self._send, self._why, self._limit = name, send, why, limit
         self._messages: deque[bytes] = deque()
+        self._under_way = False  # whether a message is with ``send``
         self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name=f"rmatk-send {name}", daemon=True)
@@ -58,8 +68,12 @@ class Outbox:
             already, self._closing = self._closing, True
             self._changed.notify_all()
         self._thread.join(CLOSE_SECONDS)
-        if not already and (lost := self.dropped + len(self._messages)):
-            log.warning("%s: %d results were not delivered", self._name, lost)
+        with self._changed:
+            waits, lost = self._under_way, self.dropped + len(self._messages) + self._under_way
+        if lost and not already:
+            unknown = "no answer yet" if waits else "they came faster than they were taken"
+            why = self._why() or self._reason or unknown
+            log.warning("%s: %d results were not delivered: %s", self._name, lost, why)
 
     def _work(self) -> None:
         failures = 0
@@ -68,10 +82,12 @@ class Outbox:
                 self._send(message)
             except Refused as error:
                 log.warning("%s refuses a result: %s", self._name, error)
+                self._reason = error
                 self.dropped += 1
             except Unsent as error:
                 failures += 1
-                if failures == 1:
+                self._reason = error
+                if failures == 1 and not self._closing:  # else close tells why
                     log.warning("%s cannot be reached, trying again: %s", self._name, error)
                 if not self._keep_and_wait(message, failures):
                     return
@@ -83,12 +99,15 @@ class Outbox:
     def _next(self) -> bytes | None:
         """The oldest message, waited for; None once closed and empty."""
         with self._changed:
+            self._under_way = False
             self._changed.wait_for(lambda: self._closing or bool(self._messages))
+            self._under_way = bool(self._messages)
             return self._messages.popleft() if self._messages else None
 
     def _keep_and_wait(self, message: bytes, failures: int) -> bool:
         """Put an unsent message back in front and wait; whether to go on."""
         with self._changed:
+            self._under_way = False
             if len(self._messages) < self._limit:
                 self._messages.appendleft(message)
             else:  # it would be the first to give way
