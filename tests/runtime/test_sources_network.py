@@ -180,6 +180,8 @@ def test_no_credentials_in_the_errors_of_a_stream(caplog: pytest.LogCaptureFixtu
         open_source(uri)
     printed = "".join(traceback.format_exception(caught.value)) + str(caught.value.hint) + caplog.text
     assert "127.0.0.1:9/live" in caught.value.message
+    hint = "check address, port, user and password: rtsp://USER:PASSWORD@HOST:PORT/PATH"
+    assert caught.value.hint == hint  # of no use here: rmatk doctor, which lists this machine's cameras
     assert SECRET not in printed
 
 
@@ -247,8 +249,9 @@ def test_absent_camera_is_named(uri: str) -> None:
 
 
 def test_what_is_no_camera_is_not_read_as_one(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="cannot open v4l2://dev/null: Inappropriate ioctl"):
+    with pytest.raises(SourceError, match="cannot open v4l2://dev/null: Inappropriate ioctl") as caught:
         open_source("v4l2://dev/null", options=SourceOptions(size=(640, 480), rate=15))
+    assert "rmatk doctor" in str(caught.value.hint)
 
 
 def test_only_the_format_can_be_asked_of_a_v4l2_address() -> None:

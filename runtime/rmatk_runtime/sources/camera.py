@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _STREAM = {"analyzeduration": "500000", "fpsprobesize": "0"}
 _RTSP = {"rtsp_transport": "tcp", **_STREAM}  # UDP loses packets behind routers
 _LOST = "check cable, power and network"
+_DEVICE_HINT = "check cable, address and permission: rmatk doctor lists the cameras found"
+_STREAM_HINT = "check address, port, user and password: {}://USER:PASSWORD@HOST:PORT/PATH"
 
 
 def open_camera(uri: str, options: SourceOptions) -> Source:
@@ -35,27 +37,24 @@ def open_camera(uri: str, options: SourceOptions) -> Source:
     name = without_credentials(uri)
     if "://" in uri and not uri.lower().startswith("v4l2://"):
         options.check("stream", name)
-        opener = partial(_open_stream, uri, options)
+        opener, hint = partial(_open_stream, uri, options), _STREAM_HINT.format(uri.partition("://")[0])
     else:
         options.check("camera", name)
-        opener = partial(_open_device, uri, options)
-    return LiveSource(name, partial(AvConnection, name, opener, options.timeout), options)
+        opener, hint = partial(_open_device, uri, options), _DEVICE_HINT
+    return LiveSource(name, partial(AvConnection, name, opener, options.timeout, hint), options)
 
 
 class AvConnection(Connection):
-    """What FFmpeg reads, once opened; ``seconds`` without a picture are a loss."""
+    """What FFmpeg reads; ``seconds`` without a picture are a loss, ``hint`` is for what cannot be opened."""
 
-    def __init__(self, name: str, opener: Callable[[], InputContainer], seconds: float) -> None:
+    def __init__(self, name: str, opener: Callable[[], InputContainer], seconds: float, hint: str) -> None:
         self._av = import_av()
         self._name, self._seconds = name, seconds
         try:
             self._container = opener()
         except (self._av.FFmpegError, OSError) as error:
             # From None: FFmpeg's error repeats the address with its password, and --debug prints the chain.
-            raise SourceError(
-                f"cannot open {name}: {reason(error)}",
-                "check cable, address and permission: rmatk doctor lists the cameras found",
-            ) from None
+            raise SourceError(f"cannot open {name}: {reason(error)}", hint) from None
         streams = self._container.streams.video
         if not streams:
             self._container.close()
