@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 import traceback
@@ -140,10 +141,20 @@ def test_no_credentials_of_a_pipeline_are_told(caplog: pytest.LogCaptureFixture)
 
 @absent
 @pytest.mark.debian
-def test_a_csi_camera_without_a_jetson_names_what_is_missing() -> None:
+def test_a_csi_camera_on_a_jetson_names_the_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rmatk_runtime.sources.gstreamer.jetson_model", lambda: "NVIDIA Jetson")
     with pytest.raises(SourceError, match='csi://0: no element "nvarguscamerasrc"') as caught:
         open_source("csi://0", options=ONCE)
     assert caught.value.hint == "sudo apt-get install nvidia-l4t-gstreamer"
+
+
+def test_a_csi_camera_without_a_jetson_asks_for_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rmatk_runtime.sources.gstreamer.jetson_model", lambda: None)
+    for path in (os.environ["PATH"], "/nowhere"):  # with GStreamer, where it is, and without
+        monkeypatch.setenv("PATH", path)
+        with pytest.raises(SourceError, match="csi://0") as caught:
+            open_source("csi://0", options=ONCE)
+        assert caught.value.hint == "CSI cameras are for Jetson boards; a USB camera is --camera 0"
 
 
 def test_without_gstreamer_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from rmatk_runtime.probes import Probe
 
+CSI_NEEDS_JETSON = "CSI cameras are for Jetson boards"
+"""What to say of ``csi://`` where :func:`jetson_model` finds none."""
+
 _JETPACK = {32: "4", 34: "5", 35: "5", 36: "6", 38: "7"}  # by major release of Jetson Linux (L4T)
 _GPU = re.compile(r"gpu|g[apv]\d+b")  # devfreq's names: 17000000.gpu, 17000000.ga10b, 17000000.gv11b
 

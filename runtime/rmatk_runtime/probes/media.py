@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from rmatk_runtime.probes import Probe
+from rmatk_runtime.probes.jetson import CSI_NEEDS_JETSON
 from rmatk_runtime.probes.v4l2 import describe, read_modes
 from rmatk_runtime.sources.gstreamer import NEEDED, PACKAGES
 
@@ -71,7 +72,7 @@ def probe_gstreamer() -> Probe:
 def probe_csi(*, jetson: bool) -> Probe:
     """NVIDIA's element for CSI cameras, on a Jetson."""
     if not jetson:
-        return Probe("csi", False, "CSI cameras are for Jetson boards", optional=True)
+        return Probe("csi", False, CSI_NEEDS_JETSON, optional=True)
     if _gst_inspect("nvarguscamerasrc") is None:
         return Probe(
             "csi",

@@ -29,6 +29,7 @@ import numpy as np
 
 from rmatk_runtime.errors import SourceError
 from rmatk_runtime.preprocess import UInt8
+from rmatk_runtime.probes.jetson import CSI_NEEDS_JETSON, jetson_model
 from rmatk_runtime.sources.base import Source
 from rmatk_runtime.sources.credentials import scrubbed, secrets_in, without_credentials
 from rmatk_runtime.sources.live import Connection, LiveSource, Picture
@@ -93,6 +94,8 @@ def open_gstreamer(uri: str, options: SourceOptions) -> Source:
 def open_csi(uri: str, options: SourceOptions) -> Source:
     """``csi://0``: a camera on a Jetson's ribbon cable, mirrored and turned by the board's own hardware.
 
+    Not refused at once elsewhere, lest a board that is not recognised be shut out: the hint says it.
+
     Raises:
         SourceError: not a Jetson, no such camera.
     """
@@ -102,7 +105,12 @@ def open_csi(uri: str, options: SourceOptions) -> Source:
     options.check("camera", uri)
     pipeline = csi_pipeline(int(number), options)
     turned = msgspec.structs.replace(options, flip=None, rotate=0)
-    return LiveSource(uri, partial(GstConnection, uri, pipeline, options.timeout), turned)
+    try:
+        return LiveSource(uri, partial(GstConnection, uri, pipeline, options.timeout), turned)
+    except SourceError as error:
+        if jetson_model() is not None:
+            raise
+        raise SourceError(error.message, f"{CSI_NEEDS_JETSON}; a USB camera is --camera 0") from error
 
 
 def csi_pipeline(sensor: int, options: SourceOptions) -> list[str]:
