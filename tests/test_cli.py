@@ -307,6 +307,26 @@ def test_parity_on_a_data_set_in_parts_and_on_strange_classes(rmatk, micro_run: 
     assert code == 0 and "not labels of the bundle, so nothing is said of accuracy: ruby" in out
 
 
+def test_every_command_that_reads_photos_tells_of_those_it_does_not(rmatk, micro_run: Path, tmp_path: Path):
+    run, bundle, photos = micro_run / "run", tmp_path / "bundle", tmp_path / "photos"
+    assert rmatk("export", run, "-o", bundle, "--golden", "none")[0] == 0
+    for part in ("train", "test"):
+        shutil.copytree(micro_run / "photos", photos / part)
+        (photos / part / "red_thing" / "IMG_1.HEIC").write_bytes(b"")
+    note = "note: not read, since they are no images by their names: 1 .heic\n"
+    quick = ("--shots", 1, "--epochs", 1, "--seeds", 1, "--methods", "zero-shot")
+    for arguments in (
+        ("eval", run, photos),
+        ("parity", bundle, photos, "--against", run),
+        ("bench", bundle, "--data", photos, "--repeats", 1, "--warmup", 0),
+        ("eval", "--protocol", "few-shot", "--data", photos, *quick),
+    ):
+        code, out, errors = rmatk(*arguments, "--json")
+        assert code == 0 and errors.count(note) == 1 and json.loads(out), arguments
+    code, out, _ = rmatk("train", photos, "-o", tmp_path / "run", "--shots", 1, "--epochs", 1)
+    assert code == 0 and note in out
+
+
 def test_an_export_over_a_bundle_says_what_was_made_in_it_and_is_gone(rmatk, micro_run: Path, tmp_path: Path):
     bundle, again = (
         tmp_path / "bundle",

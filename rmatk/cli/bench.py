@@ -89,6 +89,7 @@ def _photos(data: Path | None) -> list[tuple[Path, str]]:
     if data is None:
         return []
     photos = open_dataset(data, "test")
+    console.print_notes(photos)
     files, labels = photos.flat()
     return [(file, photos.class_names[label]) for file, label in zip(files, labels, strict=True)]
 

@@ -45,7 +45,7 @@ def check_carried(bundle: Bundle, engines: Sequence[Engine]) -> Checked:
 def check_photos(bundle: Bundle, engines: Sequence[Engine], run: Path, data: Path, *, quiet: bool) -> Checked:
     """Check against the run, in PyTorch, on the photos in ``data``."""
     from rmatk.backbone import load_backbone
-    from rmatk.cli.console import progress_bar
+    from rmatk.cli.console import print_notes, progress_bar
     from rmatk.datasets import open_dataset
     from rmatk.parity import check_against_run, reference_graph
     from rmatk.run import load_run
@@ -54,6 +54,7 @@ def check_photos(bundle: Bundle, engines: Sequence[Engine], run: Path, data: Pat
     loaded = load_run(run)
     config = loaded.record.config
     photos = open_dataset(data, "test")
+    print_notes(photos)
     backbone = load_backbone(config.model, config.pretrained)
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("photos", total=len(photos.flat()[0]), note="")

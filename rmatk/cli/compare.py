@@ -36,6 +36,7 @@ def compare(
     """
     from rmatk import protocols
     from rmatk.backbone import load_backbone
+    from rmatk.cli.console import print_notes
     from rmatk.datasets import open_dataset, open_splits
 
     known = get_args(protocols.Protocol)
@@ -47,14 +48,15 @@ def compare(
     config, numbers, names = _config(settings), _seeds(seeds), _methods(methods)
     backbone = load_backbone(config.model, config.pretrained, device)
     data = open_splits(source)
+    tests = {path.resolve().stem: open_dataset(path, "test") for path in targets}
+    if len(tests) < len(targets):
+        raise typer.BadParameter("--target: two of them have the same name")
+    print_notes(data.train, data.test, *tests.values())
     with _progress(numbers, names, quiet=quiet) as listener:
         if protocol == "few-shot":
             return protocols.few_shot_accuracy(backbone, data, config, numbers, names, listener)
         if protocol == "base-to-new":
             return protocols.base_to_new(backbone, data, config, numbers, names, listener)
-        tests = {path.resolve().stem: open_dataset(path, "test") for path in targets}
-        if len(tests) < len(targets):
-            raise typer.BadParameter("--target: two of them have the same name")
         style: Any = protocol
         return protocols.cross_dataset(
             backbone, data, tests, config, numbers, names, listener, protocol=style

@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from rmatk.data import Dataset
+
 _WIDTH_OF_FILES = 200  # columns of a table in a file or pipe, where nothing has to be folded for a screen
 _LEAST_NAME = 12  # columns that a row's name keeps
 
@@ -55,6 +57,12 @@ def print_table(
         name = max((len(cell) for cell in table.columns[0].cells if isinstance(cell, str)), default=0)
         console.width = max(console.width, whole - (max(name - _LEAST_NAME, 0) if wrap else 0))
     console.print(table)
+
+
+def print_notes(*photos: Dataset) -> None:
+    """Say on the error stream what lies beside photos and is not read; the same of several once."""
+    for note in dict.fromkeys(note for dataset in photos for note in dataset.notes):
+        typer.echo(f"note: {note}", err=True)
 
 
 def print_next(*commands: str) -> None:

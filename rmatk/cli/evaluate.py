@@ -120,7 +120,7 @@ def _refuse(context: typer.Context, place: str, useless: Callable[[str], bool]) 
 def _measure(run: Path, data: Path, max_bad: float, batch: int, device: str, *, quiet: bool) -> EvalReport:
     """The run's accuracies on ``data``, with a progress bar."""
     from rmatk.backbone import load_backbone
-    from rmatk.cli.console import progress_bar
+    from rmatk.cli.console import print_notes, progress_bar
     from rmatk.datasets import open_dataset
     from rmatk.evaluate import evaluate as evaluate_run
     from rmatk.run import load_run, restore
@@ -128,6 +128,7 @@ def _measure(run: Path, data: Path, max_bad: float, batch: int, device: str, *, 
     loaded = load_run(run)
     config = loaded.record.config
     dataset = open_dataset(data, "test")
+    print_notes(dataset)
     model = restore(loaded, load_backbone(config.model, config.pretrained, device))
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("photos", total=len(dataset.flat()[0]), note="")
