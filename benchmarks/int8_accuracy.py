@@ -42,7 +42,13 @@ def one_seed(model: str, pretrained: str | None, data: Path, seed: int, folder: 
     backbone = load_backbone(model, pretrained)
     run = train(config, backbone, data / "train", folder / "run")
     report = export_run(
-        folder / "run", folder / "bundle", data=None, golden=32, precisions=PRECISIONS, pixels=False
+        folder / "run",
+        folder / "bundle",
+        data=None,
+        golden=32,
+        precisions=PRECISIONS,
+        pixels=False,
+        quiet=True,
     )
     chosen = report.quantisation
     assert chosen is not None
@@ -57,7 +63,12 @@ def one_seed(model: str, pretrained: str | None, data: Path, seed: int, folder: 
     }
     for stage in stages:
         precision = stage.stage.split()[-1]
-        if precision in PRECISIONS and stage.accuracy is not None and stage.reference_accuracy is not None:
+        if (
+            precision in PRECISIONS
+            and stage.accuracy is not None
+            and stage.reference_accuracy is not None
+            and stage.agreement is not None
+        ):
             found["accuracy"] = stage.reference_accuracy
             found[precision] = {
                 "points": round(100 * (stage.accuracy - stage.reference_accuracy), 2),
@@ -88,7 +99,7 @@ def main() -> None:
         return round(statistics.mean(map(figure, rows)), 3)
 
     means = {
-        "points": {p: mean(lambda row, p=p: row[p]["points"]) for p in PRECISIONS},
+        "points": {p: mean(lambda row, p=p: row[p]["points"]) for p in PRECISIONS},  # type: ignore[misc]
         "int8_labels_changed": mean(lambda row: row["int8"]["labels_changed"]),
         "int8_expected_changes": mean(lambda row: row["expected_changes"]),
     }

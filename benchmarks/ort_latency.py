@@ -76,7 +76,15 @@ def make(folder: Path, name: str) -> tuple[Path, Path, Path]:
     photos = write_photos(folder / "photos", kinds=rendered_kinds()[:4], train=4, test=1)
     config = TrainConfig(model=name, pretrained=str(weights), shots=2, epochs=1)
     train(config, load_backbone(name, str(weights)), photos / "train", folder / "run")
-    export_run(folder / "run", folder / "bundle", data=None, golden=8, precisions=PRECISIONS, pixels=False)
+    export_run(
+        folder / "run",
+        folder / "bundle",
+        data=None,
+        golden=8,
+        precisions=PRECISIONS,
+        pixels=False,
+        quiet=True,
+    )
     return folder / "run", folder / "bundle", next((photos / "test").rglob("*.jpg"))
 
 
