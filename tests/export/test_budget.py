@@ -17,18 +17,7 @@ from rmatk_export import budget as module
 from rmatk_export.budget import CalibrationPhotos, Quantisation, quantise_within_budget
 from rmatk_export.calibrate import products
 from rmatk_export.fold import fold
-from rmatk_export.graph import image_graph
 from rmatk_runtime.errors import ExportError
-
-
-@pytest.fixture(scope="module")
-def int8_source(tiny_run, tiny):
-    return export_source(tiny_run, tiny, golden=8, precisions=("fp32", "int8"))
-
-
-@pytest.fixture(scope="module")
-def model(int8_source) -> onnx.ModelProto:
-    return image_graph(fold(int8_source.image))
 
 
 def test_the_worst_loss_is_bounded_by_changes_and_by_what_many_shots_lost() -> None:

@@ -14,27 +14,15 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from rmatk.deploy import export_source
 from rmatk_export.bundle import write_bundle
 from rmatk_export.calibrate import calibrate
 from rmatk_export.checks import checked
 from rmatk_export.fold import fold
-from rmatk_export.graph import image_graph
 from rmatk_export.quantise import quantise
 from rmatk_export.rounding import Int8Product
 from rmatk_runtime.errors import ExportError
 
 PARTS = ("wide_in", "attention_out", "mlp_in", "wide_out")
-
-
-@pytest.fixture(scope="module")
-def int8_source(tiny_run, tiny):
-    return export_source(tiny_run, tiny, golden=8, precisions=("fp32", "int8"))
-
-
-@pytest.fixture(scope="module")
-def model(int8_source) -> onnx.ModelProto:
-    return image_graph(fold(int8_source.image))
 
 
 @pytest.fixture(scope="module")
