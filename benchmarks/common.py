@@ -1,4 +1,4 @@
-"""What the protocol benchmarks share: settings from flags, data by name, progress, the last line."""
+"""What benchmarks share: settings from flags, data by name, bundles, progress, the last line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ import msgspec
 import torch
 
 from rmatk.backbone import MICRO
+from rmatk.cli.export.run import export_run
 from rmatk.config import TrainConfig
 from rmatk.datasets import Splits, open_splits
 from rmatk.protocol_tables import markdown
 from rmatk.protocols import Listener, ProtocolResult, Values
 from rmatk.scenes.photos import write_photos
+from rmatk_export.bundle import ExportReport
+from rmatk_runtime.manifest import Precision
 
 RENDERED = "rendered"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -65,6 +69,19 @@ class Lines(Listener):
         """One line per method and seed."""
         shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None)
         print(f"{method}, seed {seed}: {shown}", file=sys.stderr, flush=True)
+
+
+def export_every_precision(folder: Path, golden: int) -> ExportReport:
+    """``folder/run`` -> ``folder/bundle`` in all of :data:`PRECISIONS`, checked on ``golden`` pictures."""
+    return export_run(
+        folder / "run",
+        folder / "bundle",
+        data=None,
+        golden=golden,
+        precisions=PRECISIONS,
+        pixels=False,
+        quiet=True,
+    )
 
 
 def finish(result: ProtocolResult, as_json: bool) -> None:

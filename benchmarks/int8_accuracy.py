@@ -23,17 +23,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common import PRECISIONS, export_every_precision
+
 from rmatk.backbone import MICRO, load_backbone
-from rmatk.cli.export.run import export_run
 from rmatk.config import TrainConfig
 from rmatk.datasets import open_dataset
 from rmatk.parity import check_against_run
 from rmatk.train import train
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.golden_check import open_engines
-from rmatk_runtime.manifest import Precision
-
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 def one_seed(model: str, pretrained: str | None, data: Path, seed: int, folder: Path) -> dict[str, Any]:
@@ -41,16 +39,7 @@ def one_seed(model: str, pretrained: str | None, data: Path, seed: int, folder: 
     config = TrainConfig(model=model, pretrained=pretrained, shots=16, seed=seed)
     backbone = load_backbone(model, pretrained)
     run = train(config, backbone, data / "train", folder / "run")
-    report = export_run(
-        folder / "run",
-        folder / "bundle",
-        data=None,
-        golden=32,
-        precisions=PRECISIONS,
-        pixels=False,
-        quiet=True,
-    )
-    chosen = report.quantisation
+    chosen = export_every_precision(folder, golden=32).quantisation
     assert chosen is not None
     bundle = Bundle.open(folder / "bundle")
     photos = open_dataset(data, "test")

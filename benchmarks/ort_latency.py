@@ -29,11 +29,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from common import PRECISIONS, export_every_precision
 from safetensors.torch import save_file
 from turns import timed
 
 from rmatk.backbone import load_backbone
-from rmatk.cli.export.run import export_run
 from rmatk.config import TrainConfig
 from rmatk.model import AdaptedClip
 from rmatk.run import load_run, restore
@@ -42,9 +42,7 @@ from rmatk.torchvision_ops import import_torchvision
 from rmatk.train import train
 from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.manifest import Precision
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 REPORT = """
 import atexit, sys
 from rmatk_runtime.machine import resident_memory
@@ -76,15 +74,7 @@ def make(folder: Path, name: str) -> tuple[Path, Path, Path]:
     photos = write_photos(folder / "photos", kinds=rendered_kinds()[:4], train=4, test=1)
     config = TrainConfig(model=name, pretrained=str(weights), shots=2, epochs=1)
     train(config, load_backbone(name, str(weights)), photos / "train", folder / "run")
-    export_run(
-        folder / "run",
-        folder / "bundle",
-        data=None,
-        golden=8,
-        precisions=PRECISIONS,
-        pixels=False,
-        quiet=True,
-    )
+    export_every_precision(folder, golden=8)
     return folder / "run", folder / "bundle", next((photos / "test").rglob("*.jpg"))
 
 

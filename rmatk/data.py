@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from rmatk_runtime.errors import DataError, SourceError
-from rmatk_runtime.preprocess import Float32, PreprocessSpec, load_image, preprocess
-from rmatk_runtime.sources.images import IMAGE_SUFFIXES, is_image, list_images, natural_key
+from rmatk_runtime.preprocess import Float32, PreprocessSpec, UInt8, load_image, normalise, resize
+from rmatk_runtime.sources.images import IMAGE_SUFFIXES, is_image, list_images, natural_key, visible_files
 
 LAYOUT_HINT = "put the photos of each class into a subfolder named after it: DATA/<class name>/*.jpg"
 MOST_VALIDATION_SHOTS = 4
@@ -193,7 +193,20 @@ def image_batches(
     max_bad: float = 0.0,
     on_bad: Callable[[int, str], None] = lambda index, message: None,
 ) -> Iterator[Float32]:
-    """Decode and preprocess files in order, as arrays (n, 3, H, W) float32 normalised, n <= ``batch``.
+    """As :func:`pixel_batches`, as arrays (n, 3, H, W) float32 normalised."""
+    for pixels in pixel_batches(files, spec, batch, max_bad=max_bad, on_bad=on_bad):
+        yield normalise(pixels, spec)
+
+
+def pixel_batches(
+    files: Sequence[Path],
+    spec: PreprocessSpec,
+    batch: int,
+    *,
+    max_bad: float = 0.0,
+    on_bad: Callable[[int, str], None] = lambda index, message: None,
+) -> Iterator[UInt8]:
+    """Decode and resize files in order, as arrays (n, H, W, 3) uint8 RGB, n <= ``batch``.
 
     Up to the share ``max_bad`` of files may be unreadable: they are left out of the arrays, and ``on_bad``
     hears the index of each and what is wrong with it, before the array that would have held it.
@@ -201,12 +214,12 @@ def image_batches(
     Raises:
         DataError: after the last file, when more than that share could not be read, naming them.
     """
-    ready: list[Float32] = []
+    ready: list[UInt8] = []
     bad: list[str] = []
     tolerated = int(max_bad * len(files))
     for index, file in enumerate(files):
         try:
-            ready.append(preprocess(load_image(file), spec))
+            ready.append(resize(load_image(file), spec))
         except DataError as error:
             bad.append(error.message)
             on_bad(index, error.message)
@@ -243,9 +256,8 @@ def _others_below(folders: Sequence[Path]) -> Counter[str]:
     return Counter(
         path.suffix.lower() or path.name
         for folder in folders
-        for path in folder.rglob("*")
-        if path.is_file() and not is_image(path)
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        for path in visible_files(folder)
+        if not is_image(path)
     )
 
 

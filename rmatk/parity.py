@@ -14,7 +14,7 @@ import torch
 from onnx import ModelProto
 
 from rmatk.backbone import Backbone
-from rmatk.data import Dataset
+from rmatk.data import Dataset, pixel_batches
 from rmatk.deploy import adapted_towers, run_digest
 from rmatk.model import AdaptedClip
 from rmatk.run import Run, restore
@@ -28,7 +28,7 @@ from rmatk_runtime.golden_check import Engine
 from rmatk_runtime.labels import ClassMatrix
 from rmatk_runtime.manifest import Precision
 from rmatk_runtime.parity import PREPROCESSING, TOLERANCES, StageResult, compare_embeddings
-from rmatk_runtime.preprocess import Float32, load_image, normalise, resize
+from rmatk_runtime.preprocess import Float32, normalise
 
 
 def check_against_run(
@@ -74,8 +74,7 @@ def check_against_run(
     folded = fold(adapted_towers(model, config.scale)[0])
     parts: list[list[Float32]] = [[] for _ in range(2 + len(engines))]
     spec = bundle.manifest.preprocess
-    for start in range(0, len(files), batch):
-        pixels = np.stack([resize(load_image(file), spec) for file in files[start : start + batch]])
+    for pixels in pixel_batches(files, spec, batch):
         images = normalise(pixels, spec)
         tensor = torch.from_numpy(images)
         parts[0].append(model.encode_images(tensor).cpu().numpy())

@@ -20,7 +20,6 @@ product does not fit what a fault before it sends.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,8 @@ import numpy as np
 import onnx
 
 from rmatk_export.reference import Step, double, steps_of
-from rmatk_export.storage import load_graph, save_graph
+from rmatk_export.sessions import graph_session
+from rmatk_export.storage import load_graph
 from rmatk_export.weights import Array
 from rmatk_runtime.backends.onnx_runtime import CPU, OnnxRuntimeBackend, create_session, fetch
 from rmatk_runtime.bundle import Bundle
@@ -225,10 +225,7 @@ def _runs(
         )
     own = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in own)
-    with tempfile.TemporaryDirectory(prefix="rmatk-bisect-") as folder:
-        path = Path(folder) / "graph.onnx"
-        save_graph(model, path)
-        session = create_session(path, provider)
+    session = graph_session(model, provider)
     model.graph.ClearField("initializer")
     for image in images[:, None]:
         values = fetch(session, image, names)

@@ -1,8 +1,8 @@
 """How much of a graph int8 may take: as many products as the labels bear.
 
 An accuracy measured before and after on a few shots says nothing of half a point: 24 shots have steps of 4.
-Two things together tell it. The share of labels that change bounds what accuracy can lose, and that share can
-be told from few shots (:func:`expected_changes`). Where shots are many, what they lost themselves is the
+Two things together tell it. The share of labels that change bounds what accuracy can lose, and few shots can
+tell that share (``rmatk_runtime.label_changes``). Where shots are many, what they lost themselves is the
 better judge: most labels that change were wrong before, or are afterwards right. And whatever is foretold,
 the shots themselves must not lose more than the budget.
 """
@@ -10,11 +10,9 @@ the shots themselves must not lose more than the budget.
 from __future__ import annotations
 
 import math
-import tempfile
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -24,10 +22,10 @@ import onnx
 from rmatk_export.calibrate import calibrate, products
 from rmatk_export.quantise import quantise
 from rmatk_export.rounding import Int8Product
+from rmatk_export.sessions import graph_session
 from rmatk_export.steps import OnStep, counted, unheard
-from rmatk_export.storage import save_graph
 from rmatk_export.values import infer
-from rmatk_runtime.backends.onnx_runtime import create_session, run_session
+from rmatk_runtime.backends.onnx_runtime import run_session
 from rmatk_runtime.errors import ExportError
 from rmatk_runtime.label_changes import expected_changes
 from rmatk_runtime.labels import ClassMatrix
@@ -78,6 +76,11 @@ class Quantisation(msgspec.Struct, frozen=True, kw_only=True):
         was lost on the shots and one standard error, each changed label being a loss or a gain."""
         return min(self.expected_changes, self.lost + math.sqrt(self.expected_changes / self.images))
 
+    @property
+    def within_budget(self) -> bool:
+        """Whether neither the loss at worst nor that on the shots is beyond the budget."""
+        return max(self.worst_loss, self.lost) <= BUDGET
+
 
 def quantise_within_budget(
     model: onnx.ModelProto,
@@ -101,7 +104,7 @@ def quantise_within_budget(
     judge = _Judge(model, calibration, classes)
     graph, chosen = judge.quantised(int8)
     on_step("judging all in int8", 1, 1)
-    if max(chosen.worst_loss, chosen.lost) <= BUDGET:
+    if chosen.within_budget:
         return graph, chosen
     order = judge.worst_first(int8, on_step)
     counts = range(1, len(order))
@@ -116,7 +119,7 @@ def quantise_within_budget(
 
     for count in counts[bisect_left(counts, True, key=bears) :]:
         graph, chosen = rest(count)  # a shot near a tie is lost by one and kept by the next
-        if max(chosen.worst_loss, chosen.lost) <= BUDGET:
+        if chosen.within_budget:
             return graph, chosen
     raise ExportError(
         f"int8 may cost more than {BUDGET:.1%} of accuracy, judged by {len(calibration.labels)} photos, "
@@ -133,6 +136,7 @@ class _Judge:
         self._held_out = calibration.held_out
         self._matrix = classes.embeddings.T
         self._embeddings = _embed(model, self._shots)
+        self._logits = self._embeddings @ self._matrix
         values = infer(model)
         self._work = {  # multiplications per image
             node.name: math.prod(map(int, values[node.input[0]].shape[1:]))
@@ -143,16 +147,15 @@ class _Judge:
     def quantised(self, int8: Mapping[str, Int8Product]) -> tuple[onnx.ModelProto, Quantisation]:
         """The graph with the products of ``int8`` quantised, and what that costs."""
         graph = quantise(self._model, int8)
-        before = self._embeddings @ self._matrix
         after = _embed(graph, self._shots) @ self._matrix
         return graph, Quantisation(
             float_products=tuple(name.removesuffix(".matmul") for name in self._work if name not in int8),
             int8_share=sum(self._work[name] for name in int8) / sum(self._work.values()),
             images=len(self._labels),
             held_out=self._held_out,
-            accuracy_fp32=self._accuracy(before),
+            accuracy_fp32=self._accuracy(self._logits),
             accuracy_int8=self._accuracy(after),
-            expected_changes=expected_changes(before, after - before),
+            expected_changes=expected_changes(self._logits, after - self._logits),
         )
 
     def worst_first(self, int8: Mapping[str, Int8Product], on_step: OnStep) -> list[str]:
@@ -172,8 +175,4 @@ class _Judge:
 
 def _embed(model: onnx.ModelProto, images: Float32) -> Float32:
     """(N, 3, H, W) -> (N, D) on the CPU."""
-    with tempfile.TemporaryDirectory(prefix="rmatk-int8-") as folder:
-        path = Path(folder) / "graph.onnx"
-        save_graph(model, path)
-        session = create_session(path)
-    return run_session(session, images, _BATCH)
+    return run_session(graph_session(model), images, _BATCH)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from rmatk_export.rounding import Int8Product, int8_product
+from rmatk_export.sessions import graph_session
 from rmatk_export.steps import OnStep, counted, unheard
-from rmatk_export.storage import save_graph
 from rmatk_export.weights import Array
-from rmatk_runtime.backends.onnx_runtime import create_session, fetch
+from rmatk_runtime.backends.onnx_runtime import fetch
 from rmatk_runtime.preprocess import Float32
 
 _BATCH = 4
@@ -76,9 +74,6 @@ def _values(
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    with tempfile.TemporaryDirectory(prefix="rmatk-int8-") as folder:
-        path = Path(folder) / "graph.onnx"
-        save_graph(probe, path)
-        session = create_session(path)
+    session = graph_session(probe)
     for start in counted("measuring ranges", range(0, len(images), _BATCH), on_step):
         yield dict(zip(names, fetch(session, images[start : start + _BATCH], names), strict=True))

@@ -54,9 +54,8 @@ def replacing(path: Path) -> Iterator[Path]:
             partial.replace(path)
             _flush(path.parent)
     finally:
-        with suppress(
-            OSError
-        ):  # read-only disks refuse even for what is not there; the first error is the one
+        # A read-only disk refuses even to remove what is not there; the first error is the one to tell.
+        with suppress(OSError):
             partial.unlink()
 
 

@@ -16,7 +16,7 @@ from rmatk.parity import check_against_run
 from rmatk_export.bundle import write_bundle
 from rmatk_runtime.backends import Backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.errors import RunError
+from rmatk_runtime.errors import DataError, RunError
 from rmatk_runtime.golden_check import Engine, open_engines
 from rmatk_runtime.label_editor import add_label, rename_label
 from rmatk_runtime.preprocess import Float32
@@ -59,6 +59,17 @@ def test_graphs_on_pixels_are_checked_on_the_same_photos(tiny_source, tiny_run, 
     *_, images, pixels = stages
     assert (images.stage, pixels.stage) == ("onnxruntime cpu fp32", "onnxruntime cpu fp32 on pixels")
     assert pixels and pixels.images == 24 and pixels.max_embedding_difference < 1e-5
+
+
+def test_all_photos_that_cannot_be_read_are_named(tiny_bundle: Path, tiny_run, tiny, tmp_path: Path):
+    root = Path(shutil.copytree(tiny_run.record.data, tmp_path / "photos"))
+    photos = read_folder(root)
+    broken = [files[0] for files in photos.files]
+    for file in broken:
+        file.write_bytes(b"no picture")
+    with pytest.raises(DataError) as caught:
+        check_against_run(Bundle.open(tiny_bundle), [], tiny_run, tiny, photos)
+    assert all(str(file) in caught.value.message for file in broken)
 
 
 def test_another_preprocessing_is_named_before_anything_is_computed_from_it(

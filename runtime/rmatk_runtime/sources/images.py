@@ -79,15 +79,19 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         SourceError: there is none.
     """
-    found: list[Path] = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root, name) for name in names if not name.startswith(".") and is_image(Path(name))]
+    found = [path for path in visible_files(folder) if is_image(path)]
     if not found:
         raise SourceError(
             f"no image in {folder}", f"files must end in one of {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
     return sorted(found, key=lambda path: natural_key(str(path.relative_to(folder))))
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """All files below ``folder``, hidden ones and those in hidden folders left out."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(root, name) for name in names if not name.startswith("."))
 
 
 def natural_key(text: str) -> list[tuple[int, str]]:
