@@ -13,8 +13,8 @@ from __future__ import annotations
 import torch
 from common import Lines, config, finish, opened, parser
 
-from rmatk.backbone import load_backbone
-from rmatk.protocols import base_to_new
+from rmatk.backbones.backbone import load_backbone
+from rmatk.evaluation.protocols import base_to_new
 
 
 def main() -> None:

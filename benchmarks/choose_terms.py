@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from common import Lines, config, opened, parser
 
-from rmatk.backbone import load_backbone
-from rmatk.datasets import Splits
-from rmatk.protocols import base_to_new, halves
+from rmatk.backbones.backbone import load_backbone
+from rmatk.data.formats import Splits
+from rmatk.evaluation.protocols import base_to_new, halves
 
 
 def pretend(data: Splits, seed: int) -> Splits:

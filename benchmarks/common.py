@@ -12,15 +12,15 @@ from pathlib import Path
 import msgspec
 import torch
 
-from rmatk.backbone import MICRO
+from rmatk.backbones.backbone import MICRO
 from rmatk.cli.export.run import export_run
 from rmatk.config import TrainConfig
-from rmatk.datasets import Splits, open_splits
-from rmatk.protocol_tables import markdown
-from rmatk.protocols import Listener, ProtocolResult, Values
+from rmatk.data.formats import Splits, open_splits
+from rmatk.evaluation.protocol_tables import markdown
+from rmatk.evaluation.protocols import Listener, ProtocolResult, Values
 from rmatk.scenes.photos import write_photos
-from rmatk_export.bundle import ExportReport
-from rmatk_runtime.manifest import Precision
+from rmatk_export.bundle_writer import ExportReport
+from rmatk_runtime.bundle.manifest import Precision
 
 RENDERED = "rendered"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from common import Lines, config, finish, opened, parser
 
-from rmatk.backbone import load_backbone
-from rmatk.datasets import open_dataset
-from rmatk.protocols import cross_dataset
+from rmatk.backbones.backbone import load_backbone
+from rmatk.data.formats import open_dataset
+from rmatk.evaluation.protocols import cross_dataset
 
 
 def main() -> None:

@@ -20,13 +20,13 @@ import onnx
 import onnxruntime
 from turns import timed
 
+from rmatk.backbones.torchvision_ops import import_torchvision
 from rmatk.config import default_blocks
-from rmatk.torchvision_ops import import_torchvision
 from rmatk_export.fold import attach, fold
-from rmatk_export.graph import image_graph
-from rmatk_export.open_clip import read_image_tower
+from rmatk_export.graph.encoder import image_graph
+from rmatk_export.graph.writer import Writer
+from rmatk_export.readers.open_clip import read_image_tower
 from rmatk_export.weights import Adapter, ImageStem, Linear, Tower
-from rmatk_export.writer import Writer
 
 
 def random_adapters(tower: Tower[ImageStem], rank: int) -> dict[int, Adapter]:

@@ -25,11 +25,11 @@ from typing import Any
 
 from common import PRECISIONS, export_every_precision
 
-from rmatk.backbone import MICRO, load_backbone
+from rmatk.backbones.backbone import MICRO, load_backbone
 from rmatk.config import TrainConfig
-from rmatk.datasets import open_dataset
-from rmatk.parity import check_against_run
-from rmatk.train import train
+from rmatk.data.formats import open_dataset
+from rmatk.parity.against_run import check_against_run
+from rmatk.training.train import train
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.golden_check import open_engines
 

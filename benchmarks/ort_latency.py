@@ -33,27 +33,27 @@ from common import PRECISIONS, export_every_precision
 from safetensors.torch import save_file
 from turns import timed
 
-from rmatk.backbone import load_backbone
+from rmatk.backbones.backbone import load_backbone
+from rmatk.backbones.torchvision_ops import import_torchvision
 from rmatk.config import TrainConfig
-from rmatk.model import AdaptedClip
+from rmatk.method.model import AdaptedClip
 from rmatk.run import load_run, restore
 from rmatk.scenes.photos import rendered_kinds, write_photos
-from rmatk.torchvision_ops import import_torchvision
-from rmatk.train import train
-from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+from rmatk.training.train import train
 from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.onnx_runtime.backend import OnnxRuntimeBackend
 
 REPORT = """
 import atexit, sys
-from rmatk_runtime.machine import resident_memory
+from rmatk_runtime.bench.machine import resident_memory
 atexit.register(lambda: print(resident_memory()[0], file=sys.stderr))
 """
 EAGER = """
 import sys, numpy as np, torch
 from pathlib import Path
-from rmatk.backbone import load_backbone
+from rmatk.backbones.backbone import load_backbone
 from rmatk.run import load_run, restore
-from rmatk_runtime.preprocess import load_image, preprocess
+from rmatk_runtime.pictures.preprocess import load_image, preprocess
 run = load_run(Path(sys.argv[1]))
 model = restore(run, load_backbone(run.record.config.model, run.record.config.pretrained))
 image = preprocess(load_image(Path(sys.argv[2])), run.record.preprocess)

@@ -34,18 +34,19 @@ import msgspec
 import numpy as np
 import onnxruntime
 
-from rmatk_runtime.answers import Answers
-from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend
-from rmatk_runtime.classifier import Classifier
+from rmatk_runtime.arrays import Float32
+from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.labels import ClassMatrix
+from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.frames import Frame, Prediction
-from rmatk_runtime.labels import ClassMatrix
-from rmatk_runtime.loop import FILE_BATCH, LoopOptions, run
-from rmatk_runtime.manifest import Decision
-from rmatk_runtime.preprocess import Float32, PreprocessSpec
+from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.loop import FILE_BATCH, LoopOptions, run
+from rmatk_runtime.inference.summary import Summary
+from rmatk_runtime.onnx_runtime.backend import OnnxRuntimeBackend
+from rmatk_runtime.pictures.preprocess import PreprocessSpec
 from rmatk_runtime.sinks import JsonlSink, Sink
 from rmatk_runtime.sources import open_source
 from rmatk_runtime.sources.options import SourceOptions
-from rmatk_runtime.summary import Summary
 
 PARTS = {"vit_b_32": "ViT-B-32-quickgelu", "micro": "rmatk-micro", "live": "rmatk-micro"}
 LIVE = "test://640x480@30"
@@ -78,11 +79,11 @@ def write_graph(model: str, path: Path) -> bytes:
     """
     from fold_latency import random_adapters
 
-    from rmatk.backbone import MICRO, load_backbone
-    from rmatk.torchvision_ops import import_torchvision
+    from rmatk.backbones.backbone import MICRO, load_backbone
+    from rmatk.backbones.torchvision_ops import import_torchvision
     from rmatk_export.fold import attach, fold
-    from rmatk_export.graph import image_graph
-    from rmatk_export.open_clip import read_image_tower
+    from rmatk_export.graph.encoder import image_graph
+    from rmatk_export.readers.open_clip import read_image_tower
 
     if model == MICRO:
         backbone = load_backbone(model)

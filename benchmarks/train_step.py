@@ -24,16 +24,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rmatk.adapter import AdaptedTower
-from rmatk.backbone import Backbone, wrap
-from rmatk.cache import ImageCache, TextCache, cache_texts
-from rmatk.checkpoint import TrainState
+from rmatk.backbones.backbone import Backbone, wrap
+from rmatk.backbones.torchvision_ops import import_torchvision
 from rmatk.config import TrainConfig
-from rmatk.fit import losses
-from rmatk.losses import LossTerms, classification, consistency, reconstruction_error
-from rmatk.model import AdaptedClip, mean_of_templates
-from rmatk.torchvision_ops import import_torchvision
-from rmatk_runtime.preprocess import PreprocessSpec
+from rmatk.method.adapter import AdaptedTower
+from rmatk.method.losses import LossTerms, classification, consistency, reconstruction_error
+from rmatk.method.model import AdaptedClip, mean_of_templates
+from rmatk.training.cache import ImageCache, TextCache, cache_texts
+from rmatk.training.checkpoint import TrainState
+from rmatk.training.fit import losses
+from rmatk_runtime.pictures.preprocess import PreprocessSpec
 
 PHOTOS = 64
 TEMPLATE = "a photo of a {}."

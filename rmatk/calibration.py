@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from rmatk_runtime.answers import Float64, softmax
+from rmatk_runtime.arrays import Float64
+from rmatk_runtime.bundle.label_head import softmax
 
 KEPT_SHARE = 0.95
 """Of the right answers on validation shots, how many the threshold still lets through."""

@@ -55,7 +55,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     augment: bool = False
     """Train on random crops and mirror images, which cannot be kept: each step runs the whole image tower."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of matrix products in training: see :func:`rmatk.precision.resolved`."""
+    """Of matrix products in training: see :func:`rmatk.training.precision.resolved`."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -97,7 +97,7 @@ class Execution(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """
 
     cache: Literal["auto", "memory", "disk", "off"] = "auto"
-    """Where the frozen blocks' output is kept; auto: in memory up to :data:`rmatk.cache.MEMORY_BUDGET`."""
+    """Where the frozen blocks' output is kept; auto: in memory up to :data:`rmatk.training.cache.MEMORY_BUDGET`."""
     checkpoint_every: float = 15.0
     """Seconds between checkpoints, at least; 0: one after every step."""
     fresh: bool = False

@@ -21,15 +21,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
-from rmatk.backbone import Backbone
+from rmatk.backbones.backbone import Backbone
 from rmatk.calibration import Calibration
 from rmatk.config import TrainConfig
-from rmatk.data import FewShot
-from rmatk.model import AdaptedClip
+from rmatk.data.photos import FewShot
+from rmatk.method.model import AdaptedClip
+from rmatk_runtime.bundle.manifest import MANIFEST
 from rmatk_runtime.errors import RunError, naming_storage_errors
 from rmatk_runtime.files import replacing_folder, sha256_file
-from rmatk_runtime.manifest import MANIFEST
-from rmatk_runtime.preprocess import PreprocessSpec
+from rmatk_runtime.pictures.preprocess import PreprocessSpec
 
 ADAPTER = "adapter.safetensors"
 RECORD = "run.json"

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rmatk_runtime.preprocess import PreprocessSpec
+from rmatk_runtime.pictures.preprocess import PreprocessSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rmatk.backbone import Backbone
+    from rmatk.backbones.backbone import Backbone
     from rmatk.run import Run
-    from rmatk_export.source import ExportSource
-    from rmatk_runtime.manifest import Input
+    from rmatk_export.export_input import ExportSource
+    from rmatk_runtime.bundle.manifest import Input
 
 TINY_CONTEXT = 16
 TINY_VOCABULARY = 64
@@ -181,8 +181,8 @@ def build_tiny_clip(
     """A random open_clip CLIP: 3 image blocks of width 48, 3 text blocks of width 32, features of 24."""
     import torch
 
-    from rmatk.backbone import wrap
-    from rmatk.torchvision_ops import import_torchvision
+    from rmatk.backbones.backbone import wrap
+    from rmatk.backbones.torchvision_ops import import_torchvision
 
     import_torchvision()
     import open_clip
@@ -237,7 +237,7 @@ def tiny() -> Backbone:
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny: Backbone) -> Run:
     """The tiny backbone trained for a moment on drawn photos, so that its adapters are far from zero."""
     from rmatk.config import TrainConfig
-    from rmatk.train import train
+    from rmatk.training.train import train
 
     root = tmp_path_factory.mktemp("tiny")
     data = _draw_photos(root / "photos", {"red_stripe": 8, "green_check": 8, "blue_dot": 8})
@@ -248,7 +248,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny: Backbone) -> Run:
 @pytest.fixture(scope="session")
 def tiny_source(tiny_run: Run, tiny: Backbone) -> ExportSource:
     """What the tiny run's bundle is made of."""
-    from rmatk.deploy import export_source
+    from rmatk.deployment.from_run import export_source
 
     return export_source(tiny_run, tiny, golden=8)
 
@@ -256,7 +256,7 @@ def tiny_source(tiny_run: Run, tiny: Backbone) -> ExportSource:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_source: ExportSource) -> Path:
     """The tiny run's bundle; tests that alter it copy it first."""
-    from rmatk_export.bundle import write_bundle
+    from rmatk_export.bundle_writer import write_bundle
 
     path = tmp_path_factory.mktemp("tiny-bundle") / "bundle"
     write_bundle(tiny_source, path)
@@ -266,8 +266,8 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_source: ExportSou
 @pytest.fixture(scope="session")
 def every_precision(tmp_path_factory: pytest.TempPathFactory, tiny_run: Run, tiny: Backbone) -> Path:
     """The tiny run's bundle with graphs of all precisions."""
-    from rmatk.deploy import export_source
-    from rmatk_export.bundle import write_bundle
+    from rmatk.deployment.from_run import export_source
+    from rmatk_export.bundle_writer import write_bundle
 
     path = tmp_path_factory.mktemp("every-precision") / "bundle"
     write_bundle(export_source(tiny_run, tiny, golden=8, precisions=("fp32", "fp16", "int8")), path)
@@ -283,8 +283,8 @@ def alter(tmp_path: Path) -> Callable[..., Path]:
     import onnx
 
     from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.bundle.manifest import MANIFEST, FileEntry, encode_manifest
     from rmatk_runtime.files import sha256_file
-    from rmatk_runtime.manifest import MANIFEST, FileEntry, encode_manifest
 
     def change_graph(
         bundle: Path, precision: str, change: Callable[[onnx.ModelProto], None], *, kind: Input = "images"

@@ -14,7 +14,7 @@ import pytest
 
 from rmatk.cli import main
 from rmatk.cli.console import print_table
-from rmatk.stages import SHORT
+from rmatk.parity.stages import SHORT
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,9 @@ def micro_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy as np
     from PIL import Image
 
-    from rmatk.backbone import load_backbone
+    from rmatk.backbones.backbone import load_backbone
     from rmatk.config import TrainConfig
-    from rmatk.train import train
+    from rmatk.training.train import train
 
     root = tmp_path_factory.mktemp("micro")
     for number, name in enumerate(("red_thing", "green_thing")):
@@ -39,7 +39,7 @@ def micro_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("where", ["rmatk.cli.commands", "rmatk.distributed", "numpy"])
+@pytest.mark.parametrize("where", ["rmatk.cli.commands", "rmatk.training.distributed", "numpy"])
 def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path: Path, where: str):
     """``numpy``: compiled code swallows the interrupt, and what follows is an ImportError."""
     script = f"""
@@ -221,7 +221,7 @@ def test_a_changed_byte_stops_every_command(rmatk, tiny_bundle: Path, tmp_path: 
 
 
 def test_failed_parity_is_3(rmatk, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch):
-    from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend
+    from rmatk_runtime.onnx_runtime.backend import OnnxRuntimeBackend
 
     sound = OnnxRuntimeBackend.embed
     monkeypatch.setattr(OnnxRuntimeBackend, "embed", lambda self, images: sound(self, images) * 0.9)
@@ -242,7 +242,7 @@ def test_a_missing_extra_is_named(rmatk, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_on_a_jetson_a_missing_torch_says_where_to_train(rmatk, tmp_path: Path, monkeypatch):
-    from rmatk_runtime.probes import jetson
+    from rmatk_runtime.doctor import jetson
 
     monkeypatch.setattr(jetson, "jetson_model", lambda: "NVIDIA Jetson Orin Nano")
     for name in [name for name in sys.modules if name.startswith("rmatk.") and ".cli" not in name]:

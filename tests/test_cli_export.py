@@ -158,7 +158,7 @@ class TestWithTensorRtForRtx:
     @pytest.fixture(autouse=True)
     def no_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("tensorrt_rtx")
-        monkeypatch.setattr("rmatk_runtime.engines.machine.first_gpu", lambda: None)
+        monkeypatch.setattr("rmatk_runtime.tensorrt.machine.first_gpu", lambda: None)
 
     def test_a_bundle_gets_an_engine(self, rmatk: CommandLine, bundle: Path):
         code, out, error = rmatk("export", bundle, *self.RTX)
@@ -214,7 +214,7 @@ class TestWithTensorRtForRtx:
 _INTERRUPTING = f"""
 import os
 from rmatk.cli import main
-from rmatk_runtime.engines import progress
+from rmatk_runtime.tensorrt import progress
 step = progress.Phases.step
 def interrupting(self, name, number):
     step(self, name, number)
@@ -237,7 +237,7 @@ def test_engines_are_built_without_torch_and_onnx(bundle: Path):
 
 
 def test_int8_says_what_it_does_while_people_wait(rmatk: CommandLine, tiny_run, tiny, monkeypatch, tmp_path):
-    monkeypatch.setattr("rmatk.backbone.load_backbone", lambda *names: tiny)
+    monkeypatch.setattr("rmatk.backbones.backbone.load_backbone", lambda *names: tiny)
     monkeypatch.setenv("FORCE_COLOR", "1")  # which Rich takes for a terminal
     code, _, error = rmatk("export", tiny_run.path, "-o", tmp_path / "int8", "--precision", "int8")
     assert code == 0 and "int8" in error and "judging all in int8" in error

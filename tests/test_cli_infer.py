@@ -19,16 +19,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rmatk_runtime.answers import Answers
-from rmatk_runtime.backends import Backend
-from rmatk_runtime.classifier import Classifier
+from rmatk_runtime.arrays import Float32
+from rmatk_runtime.backend import Backend
+from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.labels import ClassMatrix
+from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.errors import BundleError
-from rmatk_runtime.labels import ClassMatrix
-from rmatk_runtime.loop import Stop
-from rmatk_runtime.manifest import Decision
-from rmatk_runtime.preprocess import Float32, PreprocessSpec
+from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.loop import Stop
+from rmatk_runtime.inference.summary import Summary
+from rmatk_runtime.pictures.preprocess import PreprocessSpec
 from rmatk_runtime.sources import open_source
-from rmatk_runtime.summary import Summary
 
 
 class RedOrBlue(Backend):
@@ -63,7 +64,7 @@ class FakeClassifier(Classifier):
 
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("rmatk_runtime.classifier.Classifier", FakeClassifier)
+    monkeypatch.setattr("rmatk_runtime.inference.classifier.Classifier", FakeClassifier)
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "bundle"
     folder.mkdir()
@@ -238,7 +239,7 @@ def test_engines_of_the_command_line_are_the_runtimes(bundle: Path, photos: Path
     from typing import get_args
 
     from rmatk.cli.infer.options import BackendName
-    from rmatk_runtime.backends import BACKENDS
+    from rmatk_runtime.selection import BACKENDS
 
     assert get_args(BackendName) == BACKENDS
     for command in (("infer", bundle, photos), ("parity", bundle), ("bench", bundle)):
@@ -351,7 +352,7 @@ def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 CODE = (
-    "import rmatk_runtime.classifier as c; from test_cli_infer import FakeClassifier; "
+    "import rmatk_runtime.inference.classifier as c; from test_cli_infer import FakeClassifier; "
     "c.Classifier = FakeClassifier; from rmatk.cli import main; main()"
 )
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rmatk.cli.infer.session import Session
 from rmatk.cli.infer.view import LiveView
 from rmatk_runtime.frames import Frame, Prediction, Score
-from rmatk_runtime.loop import LoopOptions
+from rmatk_runtime.inference.loop import LoopOptions
 from rmatk_runtime.sources import SourceInfo
 from rmatk_runtime.sources.base import Source, SourceState
 

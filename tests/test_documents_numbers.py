@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rmatk_runtime.parity import TOLERANCES
+from rmatk_runtime.parity.compare import TOLERANCES
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -27,7 +27,7 @@ def text(document: str) -> str:
 
 def test_defaults_of_training():
     from rmatk.config import TrainConfig, default_blocks
-    from rmatk.data import MOST_VALIDATION_SHOTS
+    from rmatk.data.photos import MOST_VALIDATION_SHOTS
 
     config = TrainConfig()
     assert cells("METHOD.md", "shots")[1] == f"{config.shots} per class"
@@ -58,7 +58,7 @@ def test_the_command_line_has_the_same_defaults():
 
 def test_kept_activations_and_calibration():
     from rmatk import calibration
-    from rmatk.cache import MEMORY_BUDGET
+    from rmatk.training.cache import MEMORY_BUDGET
 
     assert f"kept, past {MEMORY_BUDGET >> 30} GiB in a memory-mapped file" in text("METHOD.md")
     kept = f"the threshold is the largest that {calibration.KEPT_SHARE:.0%}".replace("%", " %")
@@ -78,7 +78,8 @@ def test_tolerances(precision):
 
 
 def test_limits_of_the_running_loop_and_its_page():
-    from rmatk_runtime import label_watch, summary
+    from rmatk_runtime.inference import summary
+    from rmatk_runtime.labels import watch as label_watch
     from rmatk_runtime.sinks import outbox
     from rmatk_runtime.sources import live
     from rmatk_runtime.web import guard, meter, snapshots

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from rmatk.backbone import Backbone
+from rmatk.backbones.backbone import Backbone
 from rmatk.run import Run
-from rmatk_runtime.backends import tensorrt
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.cuda import Cuda
-from rmatk_runtime.engines.build import engine_key
-from rmatk_runtime.engines.store import write_engine
-from rmatk_runtime.engines.tensorrt import TensorRt
 from rmatk_runtime.errors import BackendError, ExportError, MissingExtraError
-from rmatk_runtime.gpu import Gpu, list_gpus
+from rmatk_runtime.nvidia.cuda import Cuda
+from rmatk_runtime.nvidia.driver import Gpu, list_gpus
+from rmatk_runtime.tensorrt import backend as tensorrt
+from rmatk_runtime.tensorrt.build import engine_key
+from rmatk_runtime.tensorrt.library import TensorRt
+from rmatk_runtime.tensorrt.store import write_engine
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
 from tests.runtime.fakes.tensorrt_runtime import fake_plan, fake_tensorrt
 from tools import gpu_bundle, gpu_check
@@ -154,7 +154,7 @@ def test_pytorch_is_timed_eager_and_compiled_for_each_size(
     asked: list[dict] = []
     monkeypatch.setattr(torch, "compile", lambda function, **how: asked.append(how) or function)
     check = gpu_check.Check(Bundle.open(tiny_bundle), (1, 3), 2)
-    monkeypatch.setattr("rmatk.backbone.load_backbone", lambda name, pretrained, device: tiny)
+    monkeypatch.setattr("rmatk.backbones.backbone.load_backbone", lambda name, pretrained, device: tiny)
     gpu_check.check_torch(check, tiny_run.path, device="cpu")
     assert not check.missing and asked == [{"mode": "reduce-overhead", "dynamic": False}]
     assert [(row.what, row.precision) for row in check.rows] == [

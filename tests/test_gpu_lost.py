@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from rmatk_runtime.backends import selection, tensorrt
+from rmatk_runtime import selection
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.cuda import Cuda
-from rmatk_runtime.engines import machine
-from rmatk_runtime.engines.key import BatchProfile, EngineKey, Here
-from rmatk_runtime.engines.store import write_engine
-from rmatk_runtime.engines.tensorrt import TensorRt
-from rmatk_runtime.gpu import Gpu
+from rmatk_runtime.nvidia.cuda import Cuda
+from rmatk_runtime.nvidia.driver import Gpu
+from rmatk_runtime.tensorrt import backend as tensorrt
+from rmatk_runtime.tensorrt import machine
+from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey, Here
+from rmatk_runtime.tensorrt.library import TensorRt
+from rmatk_runtime.tensorrt.store import write_engine
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
 from tests.runtime.fakes.tensorrt_runtime import fake_plan, fake_tensorrt
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from rmatk_runtime.backends import selection
+from rmatk_runtime import selection
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.store import rebuild_command
 from rmatk_runtime.errors import BackendError, BundleError, command
+from rmatk_runtime.tensorrt.store import rebuild_command
 
 ROOT = Path(__file__).parents[1]
 COMMAND = re.compile(

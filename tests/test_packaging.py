@@ -37,7 +37,11 @@ def test_the_wheel_holds_every_file_of_the_three_rooms_and_nothing_else(built: P
         if file.is_file() and "__pycache__" not in file.parts
     }
     assert names - info == expected
-    data = {"rmatk/micro/weights.safetensors", "rmatk/report.html", "rmatk_runtime/probes/identity.onnx"}
+    data = {
+        "rmatk/backbones/micro/weights.safetensors",
+        "rmatk/report.html",
+        "rmatk_runtime/probes/identity.onnx",
+    }
     assert data <= names
     assert {f"{Path(room).name}/py.typed" for room in ROOMS} <= names
     assert any(name.endswith("/licenses/LICENSE") for name in info)
@@ -60,6 +64,6 @@ def test_the_sdist_builds_without_what_only_the_repository_needs(built: Path):
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames() if "/" in name}
-    assert {"pyproject.toml", "README.md", "LICENSE", "rmatk/micro/weights.safetensors"} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "rmatk/backbones/micro/weights.safetensors"} <= names
     assert not {name for name in names if name.startswith((".ci", "benchmarks/results"))}
     assert path.stat().st_size < 20_000_000

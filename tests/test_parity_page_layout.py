@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from rmatk.parity_page import write_parity_page
-from rmatk_export.bisect import Bisection, NodeDeviation
+from rmatk.parity.page import write_parity_page
+from rmatk_export.parity.bisect import Bisection, NodeDeviation
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.manifest import Precision
-from rmatk_runtime.paired import AccuracyDifference
-from rmatk_runtime.parity import TOLERANCES, Flip, StageResult
+from rmatk_runtime.bundle.manifest import Precision
+from rmatk_runtime.parity.compare import TOLERANCES, Flip, StageResult
+from rmatk_runtime.parity.paired import AccuracyDifference
 from tools.browser import browser, chromium
 
 if TYPE_CHECKING:

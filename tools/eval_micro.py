@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from rmatk import micro
+from rmatk.backbones import micro
+from rmatk.backbones.torchvision_ops import import_torchvision
 from rmatk.scenes import prompt, render
 from rmatk.scenes.draw import compose
 from rmatk.scenes.split import SEEN_KINDS, Combination, held_out_combinations
-from rmatk.torchvision_ops import import_torchvision
 
 import_torchvision()
 from micro_probe import pooled, preprocess, probe, read_folder  # noqa: E402

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rmatk_runtime.bundle.manifest import Precision
 from rmatk_runtime.errors import RmatkError
-from rmatk_runtime.manifest import Precision
 from tools.gpu_report import Missing
 
 CLASSES = 4
@@ -16,12 +16,12 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 def make_bundle(work: Path, model: str, *, random_weights: bool) -> tuple[Path, Path, list[Missing]]:
     """Train for a moment on rendered photos and export -> bundle, run, and precisions that did not hold."""
-    from rmatk.backbone import load_backbone
+    from rmatk.backbones.backbone import load_backbone
     from rmatk.config import TrainConfig
-    from rmatk.deploy import export_source
+    from rmatk.deployment.from_run import export_source
     from rmatk.scenes.photos import rendered_kinds, write_photos
-    from rmatk.train import train
-    from rmatk_export.bundle import write_bundle
+    from rmatk.training.train import train
+    from rmatk_export.bundle_writer import write_bundle
 
     photos = write_photos(work / "photos", kinds=rendered_kinds()[:CLASSES], train=12, test=1) / "train"
     pretrained = write_random_weights(work, model) if random_weights else None
@@ -51,7 +51,7 @@ def export_what_holds(export: Callable[[tuple[Precision, ...]], Any]) -> list[Mi
 
 def write_random_weights(work: Path, model: str) -> str:
     """Weights as they are before any training: as fast as trained ones, and there without a network."""
-    from rmatk.torchvision_ops import import_torchvision
+    from rmatk.backbones.torchvision_ops import import_torchvision
 
     import_torchvision()
     import open_clip

@@ -27,21 +27,22 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from rmatk_runtime.backends import Backend, open_backend
-from rmatk_runtime.backends.tensorrt import TensorRtBackend
+from rmatk_runtime.arrays import Float32
+from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.cuda import Cuda
-from rmatk_runtime.engines.build import build_engine
-from rmatk_runtime.engines.key import BatchProfile, Flavour
-from rmatk_runtime.engines.options import BuildOptions
-from rmatk_runtime.engines.tensorrt import FLAVOURS, load_tensorrt
+from rmatk_runtime.bundle.manifest import Graph
+from rmatk_runtime.doctor.packages import installed_version
 from rmatk_runtime.errors import RmatkError
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.golden_check import Engine, check_golden
-from rmatk_runtime.gpu import Gpu, driver_version, list_gpus
-from rmatk_runtime.manifest import Graph
-from rmatk_runtime.preprocess import Float32
-from rmatk_runtime.probes.packages import installed_version
+from rmatk_runtime.nvidia.cuda import Cuda
+from rmatk_runtime.nvidia.driver import Gpu, driver_version, list_gpus
+from rmatk_runtime.selection import open_backend
+from rmatk_runtime.tensorrt.backend import TensorRtBackend
+from rmatk_runtime.tensorrt.build import build_engine
+from rmatk_runtime.tensorrt.key import BatchProfile, Flavour
+from rmatk_runtime.tensorrt.library import FLAVOURS, load_tensorrt
+from rmatk_runtime.tensorrt.options import BuildOptions
 from tools.gpu_bundle import make_bundle
 from tools.gpu_report import Missing, Report, Row, Timing, lines
 
@@ -193,7 +194,7 @@ def check_torch(check: Check, run: Path | None, device: str = "cuda") -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise RmatkError("PyTorch finds no GPU")
 
-    from rmatk.backbone import load_backbone
+    from rmatk.backbones.backbone import load_backbone
     from rmatk.run import load_run, restore
 
     loaded = load_run(run)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from rmatk_runtime.gpu import Gpu
-from rmatk_runtime.parity import StageResult
+from rmatk_runtime.nvidia.driver import Gpu
+from rmatk_runtime.parity.compare import StageResult
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.frames import Frame
-from rmatk_runtime.loop import Stop, run
+from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.loop import Stop, run
+from rmatk_runtime.inference.summary import Tally
 from rmatk_runtime.sources import Source, open_source
-from rmatk_runtime.summary import Tally
 from rmatk_runtime.web.server import Address
 from rmatk_runtime.web.sink import WebSink
 from tools.browser import browser

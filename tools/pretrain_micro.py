@@ -29,9 +29,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rmatk import micro
+from rmatk.backbones import micro
+from rmatk.backbones.torchvision_ops import import_torchvision
 from rmatk.scenes import caption
-from rmatk.torchvision_ops import import_torchvision
 
 import_torchvision()
 from open_clip import CLIP  # noqa: E402

@@ -1,4 +1,4 @@
-"""Train rmatk-micro's tokenizer on captions of random scenes and write rmatk/micro/tokenizer.json.
+"""Train rmatk-micro's tokenizer on captions of random scenes and write rmatk/backbones/micro/tokenizer.json.
 
     python tools/train_micro_tokenizer.py
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from rmatk.micro import TOKENIZER_PATH, config
+from rmatk.backbones.micro import TOKENIZER_PATH, config
 from rmatk.scenes import caption, draw_scene
 
 LARGEST_VOCABULARY = 2048

@@ -32,9 +32,9 @@ from tritonclient.utils import InferenceServerException
 
 from rmatk_export.serving.check import own_answers
 from rmatk_export.serving.record import marker
-from rmatk_runtime.answers import Answers
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.preprocess import UInt8
+from rmatk_runtime.bundle.label_head import Answers
 
 SERVER, PACKAGES = "nvidia-pytriton==0.7.0", ("numpy<2", "onnxruntime<1.21")
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-3, "int8": 1e-2}  # another ONNX Runtime: other sums, other roundings

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from rmatk_runtime.preprocess import Float32
+from rmatk_runtime.arrays import Float32
 
 _PREFIX = 8  # a float32 without these last bits is an index into a table of 16 MB
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: the upper bits depend on all of a number

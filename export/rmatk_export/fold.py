@@ -18,7 +18,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from rmatk_export.weights import Adapter, Array, Block, FoldedBlock, FoldedTower, Linear, Stem, Tower
+from rmatk_export.weights import Adapter, Block, FoldedBlock, FoldedTower, Linear, Stem, Tower
+from rmatk_runtime.arrays import Array
 from rmatk_runtime.errors import ExportError
 
 

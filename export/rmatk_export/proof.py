@@ -17,9 +17,8 @@ import onnx
 from onnx import numpy_helper
 
 from rmatk_export.content import Rows
-from rmatk_export.weights import Array
+from rmatk_runtime.arrays import Array, Float32
 from rmatk_runtime.errors import ExportError
-from rmatk_runtime.preprocess import Float32
 
 DROPPED = "dropped"
 

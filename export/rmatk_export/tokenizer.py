@@ -3,7 +3,7 @@
 The file is made from the very tokenizer that open_clip holds in memory: CLIP's byte-pair encoding is written
 from its vocabulary and merges, SigLIP's sentencepiece is a Hugging Face tokenizer already. It expects cleaned
 text: open_clip repairs texts and resolves HTML entities first, which no ``tokenizer.json`` can express, so
-the cleaning is named beside it and done by ``rmatk_runtime.cleaning``.
+the cleaning is named beside it and done by ``rmatk_runtime.bundle.text_cleaning``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 from tokenizers.processors import TemplateProcessing
 
-from rmatk_runtime.cleaning import Cleaning
+from rmatk_runtime.bundle.text_cleaning import Cleaning
 from rmatk_runtime.errors import ExportError
 
 # open_clip's pattern ignores case, and so drops the one mark whose other case is a letter: U+0345 (iota).

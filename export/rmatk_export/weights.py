@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from rmatk_runtime.arrays import Array
+
 Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
 T = TypeVar("T")
 

@@ -136,8 +136,8 @@ def _leave(error: RmatkError) -> NoReturn:
 
 def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     """The extra that a module belongs to: ``rmatk train`` on a device's install, for example."""
-    from rmatk_runtime.probes.jetson import jetson_model
-    from rmatk_runtime.probes.packages import EXTRAS, install_hint
+    from rmatk_runtime.doctor.packages import EXTRAS
+    from rmatk_runtime.platform import install_hint, jetson_model
 
     module = (error.name or "").split(".")[0]
     for extra, packages in EXTRAS.items():

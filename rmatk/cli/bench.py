@@ -13,7 +13,7 @@ from rmatk.cli.infer.options import BackendName
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
-    from rmatk_runtime.bench import Bench, Row
+    from rmatk_runtime.bench.measure import Bench, Row
     from rmatk_runtime.bundle import Bundle
 
 
@@ -42,10 +42,10 @@ def bench(
     """Measure a bundle on this machine: every format side by side."""
     import msgspec
 
-    from rmatk_runtime.backends import BACKENDS
-    from rmatk_runtime.bench import Material, Plan
-    from rmatk_runtime.bench import bench as measure
+    from rmatk_runtime.bench.measure import Material, Plan
+    from rmatk_runtime.bench.measure import bench as measure
     from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.selection import BACKENDS
 
     sizes = _batches(batch)
     opened = Bundle.open(bundle)
@@ -84,7 +84,7 @@ def _precisions(bundle: Bundle, wanted: str) -> tuple[str, ...]:
 
 def _photos(data: Path | None) -> list[tuple[Path, str]]:
     """Labelled photos; of a data set in parts, the test part."""
-    from rmatk.datasets import open_dataset
+    from rmatk.data.formats import open_dataset
 
     if data is None:
         return []
@@ -96,7 +96,7 @@ def _photos(data: Path | None) -> list[tuple[Path, str]]:
 
 def _print(found: Bench, bundle: Path) -> None:
     """Formats side by side, then their stages, the machine, and what did not run."""
-    from rmatk_runtime.bench import STAGES
+    from rmatk_runtime.bench.measure import STAGES
 
     machine = found.machine
     headings = ["engine", "MB", "batch", "p50", "p90", "p99", "per s", "engine per s", "load", "peak MB"]

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from PIL.Image import Image
 
-    from rmatk_export.bisect import Bisection
+    from rmatk_export.parity.bisect import Bisection
+    from rmatk_runtime.arrays import UInt8
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.golden_check import Engine
-    from rmatk_runtime.parity import StageResult
-    from rmatk_runtime.preprocess import UInt8
+    from rmatk_runtime.parity.compare import StageResult
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,12 @@ def check_carried(bundle: Bundle, engines: Sequence[Engine]) -> Checked:
 
 def check_photos(bundle: Bundle, engines: Sequence[Engine], run: Path, data: Path, *, quiet: bool) -> Checked:
     """Check against the run, in PyTorch, on the photos in ``data``."""
-    from rmatk.backbone import load_backbone
+    from rmatk.backbones.backbone import load_backbone
     from rmatk.cli.console import print_notes, progress_bar
-    from rmatk.datasets import open_dataset
-    from rmatk.parity import check_against_run, reference_graph
+    from rmatk.data.formats import open_dataset
+    from rmatk.parity.against_run import check_against_run, reference_graph
     from rmatk.run import load_run
-    from rmatk_runtime.preprocess import load_image
+    from rmatk_runtime.pictures.preprocess import load_image
 
     loaded = load_run(run)
     config = loaded.record.config
@@ -84,8 +84,8 @@ def bisect_checked(
         BundleError: neither a run nor a float32 graph in the bundle to hold the others against.
     """
     from rmatk.cli.console import progress_bar
-    from rmatk_export.bisect import bisect_stages
-    from rmatk_runtime.preprocess import preprocess
+    from rmatk_export.parity.bisect import bisect_stages
+    from rmatk_runtime.pictures.preprocess import preprocess
 
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("nodes", total=None, note="")

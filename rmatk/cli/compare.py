@@ -13,7 +13,7 @@ from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk.config import TrainConfig
-    from rmatk.protocols import Listener, ProtocolResult
+    from rmatk.evaluation.protocols import Listener, ProtocolResult
 
 
 def compare(
@@ -34,10 +34,10 @@ def compare(
             for a protocol that has none.
         RmatkError: what the protocol raises.
     """
-    from rmatk import protocols
-    from rmatk.backbone import load_backbone
+    from rmatk.backbones.backbone import load_backbone
     from rmatk.cli.console import print_notes
-    from rmatk.datasets import open_dataset, open_splits
+    from rmatk.data.formats import open_dataset, open_splits
+    from rmatk.evaluation import protocols
 
     known = get_args(protocols.Protocol)
     if protocol not in known:
@@ -71,8 +71,8 @@ def show(
     Raises:
         StorageError: a file that cannot be written.
     """
-    from rmatk import protocol_tables as tables
     from rmatk.cli.console import print_json, print_next, print_table
+    from rmatk.evaluation import protocol_tables as tables
     from rmatk_runtime.files import write_atomic
 
     if csv is not None:
@@ -110,7 +110,7 @@ def _seeds(text: str) -> list[int]:
 
 
 def _methods(text: str) -> list[str]:
-    from rmatk.methods import METHODS
+    from rmatk.evaluation.methods import METHODS
 
     names = [name.strip() for name in text.split(",")]
     if unknown := [name for name in names if name not in METHODS]:
@@ -122,8 +122,8 @@ def _methods(text: str) -> list[str]:
 def _progress(seeds: list[int], methods: list[str], *, quiet: bool) -> Iterator[Listener]:
     """Shows a comparison on a progress bar: one unit per method and seed."""
     from rmatk.cli.console import progress_bar
-    from rmatk.fit import Step
-    from rmatk.protocols import Listener, Values
+    from rmatk.evaluation.protocols import Listener, Values
+    from rmatk.training.fit import Step
 
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("comparing", total=len(seeds) * len(methods), note="")

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from rmatk.data import Dataset
+    from rmatk.data.photos import Dataset
 
 _WIDTH_OF_FILES = 200  # columns of a table in a file or pipe, where nothing has to be folded for a screen
 _LEAST_NAME = 12  # columns that a row's name keeps

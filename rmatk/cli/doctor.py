@@ -11,7 +11,7 @@ from rmatk.cli import app, console
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
-    from rmatk_runtime.probes import Probe
+    from rmatk_runtime.doctor.probe import Probe
 
 
 @app.command()
@@ -23,7 +23,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what this machine can do; where not, why, and the cure."""
-    from rmatk_runtime.doctor import examine, probe_bundle
+    from rmatk_runtime.doctor.diagnosis import examine, probe_bundle
 
     sections = examine()
     if bundle is not None:

@@ -13,7 +13,7 @@ from rmatk.cli.given import flags, given
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
-    from rmatk.evaluate import EvalReport
+    from rmatk.evaluation.accuracy import EvalReport
 
 _Run = Annotated[
     Path | None,
@@ -119,10 +119,10 @@ def _refuse(context: typer.Context, place: str, useless: Callable[[str], bool]) 
 
 def _measure(run: Path, data: Path, max_bad: float, batch: int, device: str, *, quiet: bool) -> EvalReport:
     """The run's accuracies on ``data``, with a progress bar."""
-    from rmatk.backbone import load_backbone
+    from rmatk.backbones.backbone import load_backbone
     from rmatk.cli.console import print_notes, progress_bar
-    from rmatk.datasets import open_dataset
-    from rmatk.evaluate import evaluate as evaluate_run
+    from rmatk.data.formats import open_dataset
+    from rmatk.evaluation.accuracy import evaluate as evaluate_run
     from rmatk.run import load_run, restore
 
     loaded = load_run(run)

@@ -12,7 +12,7 @@ from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.engines.store import Found
+    from rmatk_runtime.tensorrt.store import Found
 
 
 @app.command()
@@ -21,8 +21,8 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Verify a bundle or a run and say what it holds."""
+    from rmatk_runtime.bundle.manifest import MANIFEST
     from rmatk_runtime.errors import BundleError
-    from rmatk_runtime.manifest import MANIFEST
 
     if (path / "run.json").is_file():
         _show_run(path, as_json)
@@ -38,7 +38,7 @@ def info(
 def _show_bundle(path: Path, as_json: bool) -> None:
     from rmatk.cli.console import print_json, print_next, print_table
     from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.engines.store import survey
+    from rmatk_runtime.tensorrt.store import survey
 
     bundle = Bundle.open(path)
     manifest = bundle.manifest
@@ -120,7 +120,7 @@ def _engine_records(engines: list[Found]) -> list[dict[str, Any]]:
 
 def _describe(found: Found) -> str:
     """What an engine is for, whether it was checked, and whether it may be used here."""
-    from rmatk_runtime.engines.key import target
+    from rmatk_runtime.tensorrt.key import target
 
     state = "usable here" if found.usable else f"not usable here: {'; '.join(found.reasons)}"
     if found.engine is None:

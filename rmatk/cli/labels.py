@@ -11,7 +11,7 @@ from rmatk.cli import app, console
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
-    from rmatk_runtime.label_editor import Edited
+    from rmatk_runtime.labels.editor import Edited
 
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="The class name, in words.", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -38,7 +38,7 @@ def _labels(
 @commands.command("list")
 def show(context: typer.Context, as_json: _Json = False) -> None:
     """Show the labels and the prompts they were made from."""
-    from rmatk_runtime.label_editor import Edited, read_labels
+    from rmatk_runtime.labels.editor import Edited, read_labels
 
     _print(
         context.obj,
@@ -61,7 +61,7 @@ def add(
     as_json: _Json = False,
 ) -> None:
     """Add a class."""
-    from rmatk_runtime.label_editor import add_label
+    from rmatk_runtime.labels.editor import add_label
 
     _print(context.obj, add_label(context.obj, name, prompt or ()), as_json)
 
@@ -69,7 +69,7 @@ def add(
 @commands.command()
 def remove(context: typer.Context, name: _Name, as_json: _Json = False) -> None:
     """Take a class out."""
-    from rmatk_runtime.label_editor import remove_label
+    from rmatk_runtime.labels.editor import remove_label
 
     _print(context.obj, remove_label(context.obj, name), as_json)
 
@@ -82,7 +82,7 @@ def rename(
     as_json: _Json = False,
 ) -> None:
     """Call a class something else; what it recognises stays the same."""
-    from rmatk_runtime.label_editor import rename_label
+    from rmatk_runtime.labels.editor import rename_label
 
     _print(context.obj, rename_label(context.obj, old, new), as_json)
 
@@ -99,7 +99,7 @@ def replace(
     as_json: _Json = False,
 ) -> None:
     """Replace all classes by those in a file."""
-    from rmatk_runtime.label_editor import set_labels
+    from rmatk_runtime.labels.editor import set_labels
 
     rows = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
     wanted = [(name, [text for text in templates if text]) for name, *templates in rows]

@@ -13,8 +13,8 @@ from rmatk.cli.infer.options import Backend
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
-    from rmatk_export.bisect import Bisection
-    from rmatk_runtime.parity import StageResult
+    from rmatk_export.parity.bisect import Bisection
+    from rmatk_runtime.parity.compare import StageResult
 
 _FLIPS = 10  # of a stage on the terminal; JSON has all, a page the pictures of the first
 
@@ -48,7 +48,7 @@ def parity(
 
     from rmatk.cli.checked import bisect_checked, check_carried, check_photos
     from rmatk.cli.console import print_json, print_next
-    from rmatk.parity_page import write_parity_page
+    from rmatk.parity.page import write_parity_page
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.errors import ParityError
     from rmatk_runtime.golden_check import open_engines
@@ -88,7 +88,7 @@ def parity(
 
 
 def _hint(failed: StageResult, *, bisect: bool) -> str:
-    from rmatk_runtime.parity import PREPROCESSING
+    from rmatk_runtime.parity.compare import PREPROCESSING
 
     versions = "rmatk doctor shows the versions in use"
     if failed.stage == PREPROCESSING:
@@ -101,7 +101,7 @@ def _hint(failed: StageResult, *, bisect: bool) -> str:
 def print_stages(title: str, stages: Sequence[StageResult]) -> None:
     """One row per stage, then every label that changed."""
     from rmatk.cli.console import print_table
-    from rmatk.stages import SHORT, stage_row
+    from rmatk.parity.stages import SHORT, stage_row
 
     print_table(title, SHORT, map(stage_row, stages), wrap=True)
     for stage in stages:
@@ -119,8 +119,8 @@ def print_stages(title: str, stages: Sequence[StageResult]) -> None:
 
 def _print_bisections(bisections: Sequence[Bisection], stages: Sequence[StageResult]) -> None:
     """The nodes that add most to what their inputs hold, and what follows from them."""
-    from rmatk.bisections import LISTED, NODE_HEADINGS, node_row, verdict
     from rmatk.cli.console import print_table
+    from rmatk.parity.bisections import LISTED, NODE_HEADINGS, node_row, verdict
 
     by_name = {stage.stage: stage for stage in stages}
     for found in bisections:

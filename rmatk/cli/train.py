@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from rmatk.run import Run
-    from rmatk.train import Listener
+    from rmatk.training.train import Listener
 
 Settings = TypeVar("Settings")
 
@@ -112,10 +112,10 @@ def train(
             "note: --augment turns the image cache off: every step runs the whole image tower", err=True
         )
 
-    from rmatk import distributed
-    from rmatk.backbone import load_backbone
+    from rmatk.backbones.backbone import load_backbone
     from rmatk.cli.console import progress_bar
-    from rmatk.train import train as train_run
+    from rmatk.training import distributed
+    from rmatk.training.train import train as train_run
 
     with distributed.group(device) as own:
         main = distributed.is_main()
@@ -145,7 +145,7 @@ def _settings(given: dict[str, object], kind: type[Settings]) -> Settings:
 
 def _say_how_to_resume(out: Path) -> None:
     """After Ctrl-C: what was kept, and what to do with it."""
-    from rmatk.checkpoint import partial_folder
+    from rmatk.training.checkpoint import partial_folder
 
     partial = partial_folder(out)
     if partial.is_dir():
@@ -159,8 +159,8 @@ def _listener(progress: Progress, tensorboard: Path | None) -> Listener:
     """Shows training on a progress bar: loss, the batch's accuracy, photos per second."""
     import time
 
-    from rmatk.fit import Step
-    from rmatk.train import Listener
+    from rmatk.training.fit import Step
+    from rmatk.training.train import Listener
 
     class Bars(Listener):
         def started(self, photos: int, steps: int) -> None:
@@ -184,7 +184,7 @@ def _listener(progress: Progress, tensorboard: Path | None) -> Listener:
 
     if tensorboard is None:
         return Bars()
-    from rmatk.tensorboard import TensorBoard
+    from rmatk.training.tensorboard import TensorBoard
 
     return TensorBoard(tensorboard, Bars())
 

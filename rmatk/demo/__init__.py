@@ -14,27 +14,27 @@ from pathlib import Path
 
 import msgspec
 
-from rmatk.backbone import MICRO, Backbone, load_backbone
+from rmatk.backbones.backbone import MICRO, Backbone, load_backbone
 from rmatk.config import TrainConfig
-from rmatk.data import read_folder
+from rmatk.data.photos import read_folder
 from rmatk.demo.material import Material, render
-from rmatk.deploy import export_source
-from rmatk.evaluate import EvalReport, evaluate
-from rmatk.parity import check_against_run
+from rmatk.deployment.from_run import export_source
+from rmatk.evaluation.accuracy import EvalReport, evaluate
+from rmatk.parity.against_run import check_against_run
 from rmatk.run import Run, restore
-from rmatk.train import train
-from rmatk_export.bundle import write_bundle
+from rmatk.training.train import train
+from rmatk_export.bundle_writer import write_bundle
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.errors import ParityError
 from rmatk_runtime.files import check_replaceable, write_atomic
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.golden_check import open_engines
-from rmatk_runtime.loop import run as run_loop
-from rmatk_runtime.parity import StageResult
+from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.loop import run as run_loop
+from rmatk_runtime.inference.summary import Summary
+from rmatk_runtime.parity.compare import StageResult
 from rmatk_runtime.sinks import JsonlSink, Sink, VideoSink
 from rmatk_runtime.sources import open_source
-from rmatk_runtime.summary import Summary
 
 MARKER = "demo.json"
 PARTS = ("photos", "video", "run", "bundle", "predictions", "index.html", MARKER)

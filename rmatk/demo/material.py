@@ -15,9 +15,9 @@ from PIL import Image
 
 from rmatk.scenes.conveyor import CONVEYOR_KINDS, shot
 from rmatk.scenes.conveyor import video as render_video
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import naming_storage_errors
 from rmatk_runtime.files import replacing, write_atomic
-from rmatk_runtime.preprocess import UInt8
 from rmatk_runtime.sources.pyav import import_av
 
 TRAIN_SHOTS, TEST_SHOTS = 16, 10

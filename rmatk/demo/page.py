@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from rmatk.data import read_folder
-from rmatk.html import document, figure, percent, rows
-from rmatk.stages import stage_row
-from rmatk_runtime.classifier import Classifier
+from rmatk.data.photos import read_folder
+from rmatk.pages.html import document, figure, percent, rows
+from rmatk.parity.stages import stage_row
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.frames import Prediction
-from rmatk_runtime.preprocess import load_image
+from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.pictures.preprocess import load_image
 from rmatk_runtime.sources import open_source
 
 if TYPE_CHECKING:

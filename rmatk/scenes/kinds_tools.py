@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from rmatk.scenes.shapes import (
-    DARK,
-    HOLE,
-    LIGHT,
-    Piece,
-    arc,
-    bar,
-    disc,
-    poly,
-    rect,
-    regular,
-    rounded,
-    stroke,
-)
+from rmatk.scenes.shapes import DARK, HOLE, LIGHT, Piece, arc, bar, disc, poly, rect, regular, rounded, stroke
 
 
 def _wrench() -> list[Piece]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from rmatk_runtime.preprocess import UInt8
+from rmatk_runtime.arrays import UInt8
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ from functools import partial
 
 import numpy as np
 
-from rmatk_runtime.backends import Backend, engines_here, open_backend, open_engine, open_graph
+from rmatk_runtime.arrays import Float32, UInt8
+from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.bundle.golden import GoldenSet
+from rmatk_runtime.bundle.manifest import Input, Precision
 from rmatk_runtime.errors import BundleError
-from rmatk_runtime.golden import GoldenSet
-from rmatk_runtime.manifest import Input, Precision
-from rmatk_runtime.parity import PREPROCESSING, StageResult, compare_embeddings
-from rmatk_runtime.preprocess import Float32, UInt8, normalise, resize, tensor_digest
+from rmatk_runtime.parity.compare import PREPROCESSING, StageResult, compare_embeddings
+from rmatk_runtime.pictures.preprocess import normalise, resize, tensor_digest
+from rmatk_runtime.selection import engines_here, open_backend, open_engine, open_graph
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ def open_engines(bundle: Bundle, backend: str = "auto") -> Iterator[list[Engine]
 
     Of a bundle with engines that run here, ``auto`` gives ONNX Runtime on the CPU per precision and then each
     of these engines, ``tensorrt`` the engines alone: which of them answers depends on the batches that come.
-    In all other cases it is one per precision, as :func:`~rmatk_runtime.backends.open_backend` finds it.
+    In all other cases it is one per precision, as :func:`~rmatk_runtime.selection.open_backend` finds it.
     Graphs on pixels, which servers run, are checked in ONNX Runtime on the CPU, by ``auto`` and ``cpu``.
 
     Raises:
-        BackendError: see :func:`~rmatk_runtime.backends.open_backend`.
+        BackendError: see :func:`~rmatk_runtime.selection.open_backend`.
         MissingExtraError: ONNX Runtime is not installed, where it is needed.
     """
     built = engines_here(bundle) if backend in ("auto", "tensorrt") else []

@@ -9,15 +9,15 @@ import pytest
 if TYPE_CHECKING:
     import onnx
 
-    from rmatk.backbone import Backbone
+    from rmatk.backbones.backbone import Backbone
     from rmatk.run import Run
-    from rmatk_export.source import ExportSource
+    from rmatk_export.export_input import ExportSource
 
 
 @pytest.fixture(scope="session")
 def int8_source(tiny_run: Run, tiny: Backbone) -> ExportSource:
     """Calibration photos and all."""
-    from rmatk.deploy import export_source
+    from rmatk.deployment.from_run import export_source
 
     return export_source(tiny_run, tiny, golden=8, precisions=("fp32", "int8"))
 
@@ -26,6 +26,6 @@ def int8_source(tiny_run: Run, tiny: Backbone) -> ExportSource:
 def model(int8_source: ExportSource) -> onnx.ModelProto:
     """Its float32 image graph; nobody changes it."""
     from rmatk_export.fold import fold
-    from rmatk_export.graph import image_graph
+    from rmatk_export.graph.encoder import image_graph
 
     return image_graph(fold(int8_source.image))

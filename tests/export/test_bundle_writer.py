@@ -13,13 +13,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from rmatk_export.bundle import write_bundle
+from rmatk_export.bundle_writer import write_bundle
 from rmatk_export.fold import fold
-from rmatk_export.torch_folded import run_image
+from rmatk_export.parity.folded import run_image
 from rmatk_export.weights import map_arrays
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import ExportError, ParityError, StorageError
-from rmatk_runtime.preprocess import preprocess
+from rmatk_runtime.pictures.preprocess import preprocess
 
 
 def refused(source, folder: Path, error: type[Exception], match: str) -> None:
@@ -135,7 +135,8 @@ def test_a_wrong_text_tower_is_found(tiny_source, tmp_path: Path):
 
 def test_a_graph_that_differs_from_the_arrays_is_found(tiny_source, tmp_path: Path, monkeypatch):
     """The engine's stage is named when arrays are right and what was written is not."""
-    from rmatk_export import bundle, graph
+    from rmatk_export import bundle_writer as bundle
+    from rmatk_export.graph import encoder as graph
 
     def shifted(tower, **options):
         return graph.image_graph(map_arrays(tower, lambda array: array * np.float32(1.01)), **options)

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from rmatk.config import TrainConfig
-from rmatk.model import AdaptedClip
+from rmatk.method.model import AdaptedClip
 from rmatk_export.fold import attach, fold
-from rmatk_export.open_clip import read_image_tower, read_text_tower
-from rmatk_export.torch_folded import run_image, run_text
+from rmatk_export.parity.folded import run_image, run_text
+from rmatk_export.readers.open_clip import read_image_tower, read_text_tower
 from rmatk_export.weights import Adapter, Block, Linear, Norm, count_parameters, map_arrays
 from rmatk_runtime.errors import ExportError
 

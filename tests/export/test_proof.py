@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from rmatk_export.bundle import write_bundle
+from rmatk_export.bundle_writer import write_bundle
 from rmatk_export.fold import fold
-from rmatk_export.graph import image_graph, text_graph
+from rmatk_export.graph.encoder import image_graph, text_graph
 from rmatk_export.proof import DROPPED, prove
 from rmatk_runtime.errors import ExportError
 

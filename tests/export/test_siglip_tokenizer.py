@@ -17,17 +17,17 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, process
 from tokenizers.models import BPE, Unigram
 from tokenizers.trainers import BpeTrainer, UnigramTrainer
 
+from rmatk.backbones.torchvision_ops import import_torchvision
 from rmatk.config import TrainConfig
-from rmatk.deploy import export_source
+from rmatk.deployment.from_run import export_source
 from rmatk.run import restore
-from rmatk.torchvision_ops import import_torchvision
-from rmatk.train import train
-from rmatk_export.bundle import write_bundle
+from rmatk.training.train import train
+from rmatk_export.bundle_writer import write_bundle
 from rmatk_export.tokenizer import export_tokenizer
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.cleaning import clean
+from rmatk_runtime.bundle.text_cleaning import clean
 from rmatk_runtime.errors import ExportError
-from rmatk_runtime.text import class_embeddings
+from rmatk_runtime.labels.text_encoder import class_embeddings
 
 transformers = pytest.importorskip("transformers", reason="the extra siglip is not installed")
 

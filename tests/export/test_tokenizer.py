@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from rmatk.torchvision_ops import import_torchvision
+from rmatk.backbones.torchvision_ops import import_torchvision
 from rmatk_export.tokenizer import export_tokenizer
-from rmatk_runtime.cleaning import clean
+from rmatk_runtime.bundle.text_cleaning import clean
 from rmatk_runtime.errors import ExportError
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BackendError
-from rmatk_runtime.gpu import Gpu, list_gpus
+from rmatk_runtime.nvidia.driver import Gpu, list_gpus
 
 if TYPE_CHECKING:
-    from rmatk.backbone import Backbone
+    from rmatk.backbones.backbone import Backbone
     from rmatk.run import Run
 
 
@@ -28,8 +28,8 @@ def gpu() -> Gpu:
 @pytest.fixture(scope="session")
 def bundle(gpu: Gpu, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The tiny run in every precision. Asks for a GPU first: without one nothing is trained for it."""
-    from rmatk.deploy import export_source
-    from rmatk_export.bundle import write_bundle
+    from rmatk.deployment.from_run import export_source
+    from rmatk_export.bundle_writer import write_bundle
 
     run: Run = request.getfixturevalue("tiny_run")
     backbone: Backbone = request.getfixturevalue("tiny")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rmatk_runtime.cuda import Cuda, DeviceBuffer, Event, PinnedBuffer, Stream
 from rmatk_runtime.errors import BackendError
-from rmatk_runtime.gpu import Gpu
+from rmatk_runtime.nvidia.cuda import Cuda, DeviceBuffer, Event, PinnedBuffer, Stream
+from rmatk_runtime.nvidia.driver import Gpu
 
 pytestmark = pytest.mark.gpu
 

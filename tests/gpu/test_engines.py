@@ -8,20 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from rmatk_runtime.backends import open_backend
-from rmatk_runtime.backends.tensorrt import TensorRtBackend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.build import build_engine
-from rmatk_runtime.engines.key import BatchProfile, Flavour
-from rmatk_runtime.engines.machine import this_machine
-from rmatk_runtime.engines.options import BuildOptions
-from rmatk_runtime.engines.store import Engine, delete_engine, find_engine, kernels_path
-from rmatk_runtime.engines.tensorrt import FLAVOURS, load_tensorrt
+from rmatk_runtime.bundle.manifest import Precision
 from rmatk_runtime.errors import MissingExtraError
 from rmatk_runtime.golden_check import Engine as Stage
 from rmatk_runtime.golden_check import check_golden
-from rmatk_runtime.gpu import Gpu
-from rmatk_runtime.manifest import Precision
+from rmatk_runtime.nvidia.driver import Gpu
+from rmatk_runtime.selection import open_backend
+from rmatk_runtime.tensorrt.backend import TensorRtBackend
+from rmatk_runtime.tensorrt.build import build_engine
+from rmatk_runtime.tensorrt.key import BatchProfile, Flavour
+from rmatk_runtime.tensorrt.library import FLAVOURS, load_tensorrt
+from rmatk_runtime.tensorrt.machine import this_machine
+from rmatk_runtime.tensorrt.options import BuildOptions
+from rmatk_runtime.tensorrt.store import Engine, delete_engine, find_engine, kernels_path
 
 pytestmark = pytest.mark.gpu  # not tensorrt: those run without a GPU
 

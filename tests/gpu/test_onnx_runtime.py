@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rmatk_runtime.backends import open_backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.golden_check import Engine, check_golden
+from rmatk_runtime.selection import open_backend
 
 pytestmark = pytest.mark.gpu
 

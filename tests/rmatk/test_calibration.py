@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rmatk.calibration import Calibration, calibrate, fit_temperature, reject_threshold
-from rmatk_runtime.answers import softmax
+from rmatk_runtime.bundle.label_head import softmax
 
 
 def drawn(temperature: float, count: int = 400, classes: int = 5, seed: int = 0):

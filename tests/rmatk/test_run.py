@@ -9,7 +9,7 @@ import torch
 
 from rmatk.config import TrainConfig
 from rmatk.run import RunRecord, load_run, restore
-from rmatk.train import train
+from rmatk.training.train import train
 from rmatk_runtime.errors import RunError
 
 CONFIG = TrainConfig(shots=2, epochs=2, rank=4, lr=0.01)
@@ -56,7 +56,7 @@ def test_arrays_for_folding_give_the_adapters_output(run, tiny):
 
 
 def test_a_backbone_with_one_weight_changed_is_refused(run, tiny_clip):
-    from rmatk.backbone import weights_digest
+    from rmatk.backbones.backbone import weights_digest
 
     other = tiny_clip()
     other.model.visual.proj.data[0, 0] += 1e-6

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from rmatk_runtime.backends import onnx_runtime, selection, tensorrt
+from rmatk_runtime import selection
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.cuda import Cuda
-from rmatk_runtime.engines import machine
-from rmatk_runtime.engines.key import Here
-from rmatk_runtime.engines.tensorrt import TensorRt
 from rmatk_runtime.errors import BackendError
-from rmatk_runtime.gpu import Gpu
+from rmatk_runtime.nvidia.cuda import Cuda
+from rmatk_runtime.nvidia.driver import Gpu
+from rmatk_runtime.onnx_runtime import backend as onnx_runtime
+from rmatk_runtime.tensorrt import backend as tensorrt
+from rmatk_runtime.tensorrt import machine
+from rmatk_runtime.tensorrt.key import Here
+from rmatk_runtime.tensorrt.library import TensorRt
 from tests.runtime.fakes.built_engines import GPU, VERSION
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
 from tests.runtime.fakes.onnxruntime_gpu import CPU, CUDA, TENSORRT, FakeOnnxRuntime

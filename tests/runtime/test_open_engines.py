@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.store import write_engine
+from rmatk_runtime.bundle.manifest import MANIFEST, encode_manifest
 from rmatk_runtime.errors import BackendError
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.golden_check import check_golden, open_engines
-from rmatk_runtime.manifest import MANIFEST, encode_manifest
+from rmatk_runtime.tensorrt.store import write_engine
 from tests.runtime.fakes.built_engines import add_engine
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
 from tests.runtime.fakes.onnxruntime_gpu import CPU, CUDA, FakeOnnxRuntime

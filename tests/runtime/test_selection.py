@@ -10,12 +10,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from rmatk_runtime.backends import BACKENDS, open_backend, selection
+from rmatk_runtime import selection
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.cuda import Cuda
-from rmatk_runtime.engines import machine
-from rmatk_runtime.engines.key import Here
 from rmatk_runtime.errors import BackendError, MissingExtraError
+from rmatk_runtime.nvidia.cuda import Cuda
+from rmatk_runtime.selection import BACKENDS, open_backend
+from rmatk_runtime.tensorrt import machine
+from rmatk_runtime.tensorrt.key import Here
 from tests.runtime.fakes.built_engines import GPU, add_engine
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
 from tests.runtime.fakes.onnxruntime_gpu import CPU, CUDA, TENSORRT, FakeOnnxRuntime

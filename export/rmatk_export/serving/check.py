@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rmatk_runtime.answers import Answers
-from rmatk_runtime.backends.onnx_runtime import OnnxRuntimeBackend, create_session, run_session
+from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.manifest import Graph
-from rmatk_runtime.parity import StageResult, compare_embeddings
-from rmatk_runtime.preprocess import Float32, UInt8, preprocess, resize
+from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.manifest import Graph
+from rmatk_runtime.onnx_runtime.backend import OnnxRuntimeBackend, create_session, run_session
+from rmatk_runtime.parity.compare import StageResult, compare_embeddings
+from rmatk_runtime.pictures.preprocess import preprocess, resize
 
 PROBABILITY_TOLERANCE = 1e-3  # float32 beside float64: 1e-5 of a logit, but for steps of int8 that tip over
 _NOISE = 8

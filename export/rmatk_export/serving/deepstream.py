@@ -20,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
-from rmatk_export.joined import with_classes, with_pixels
+from rmatk_export.graph.ends import with_classes, with_pixels
+from rmatk_export.graph.storage import load_graph, save_graph
 from rmatk_export.serving.check import check_probabilities, own_answers, run_graph
 from rmatk_export.serving.record import Served, describe, keep, label_file, marker
-from rmatk_export.storage import load_graph, save_graph
 from rmatk_runtime import __version__
 from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.bundle.manifest import Graph, Precision
 from rmatk_runtime.files import replacing_folder, write_atomic
-from rmatk_runtime.manifest import Graph, Precision
-from rmatk_runtime.parity import StageResult
+from rmatk_runtime.parity.compare import StageResult
 
 CONFIG, GRAPH, LABELS = "config_infer.txt", "classifier.onnx", "labels.txt"
 

@@ -13,10 +13,10 @@ import msgspec
 
 from rmatk_runtime import __version__
 from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.bundle.manifest import Graph, Precision
 from rmatk_runtime.errors import ExportError, ParityError
 from rmatk_runtime.files import write_atomic
-from rmatk_runtime.manifest import Graph, Precision
-from rmatk_runtime.parity import StageResult
+from rmatk_runtime.parity.compare import StageResult
 
 Server = Literal["triton", "deepstream"]
 

@@ -20,20 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from rmatk_export.joined import classifier_graph, with_pixels
+from rmatk_export.graph.ends import classifier_graph, with_pixels
+from rmatk_export.graph.storage import load_graph, save_graph
 from rmatk_export.serving.check import check_encoder, check_probabilities, own_answers, run_graph
 from rmatk_export.serving.record import Served, describe, keep, label_file, marker
-from rmatk_export.storage import load_graph, save_graph
 from rmatk_runtime import __version__
-from rmatk_runtime.backends.tensorrt import TensorRtBackend
+from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.key import BatchProfile
-from rmatk_runtime.engines.store import Engine, find_engine
+from rmatk_runtime.bundle.manifest import Graph, Precision
 from rmatk_runtime.errors import BackendError, ExportError, command
 from rmatk_runtime.files import replacing_folder, write_atomic
-from rmatk_runtime.manifest import Graph, Precision
-from rmatk_runtime.parity import StageResult
-from rmatk_runtime.preprocess import Float32, UInt8
+from rmatk_runtime.parity.compare import StageResult
+from rmatk_runtime.tensorrt.backend import TensorRtBackend
+from rmatk_runtime.tensorrt.key import BatchProfile
+from rmatk_runtime.tensorrt.store import Engine, find_engine
 
 Backend = Literal["onnxruntime", "tensorrt"]
 VERSION = "1"

@@ -40,7 +40,7 @@ def export(
     """
     from rmatk.cli.console import print_json
     from rmatk.cli.export import engines, run, servers
-    from rmatk_runtime.engines.options import BuildOptions
+    from rmatk_runtime.tensorrt.options import BuildOptions
 
     opt.check_together(context, source)
     precisions, count = opt.parse_precisions(precision), opt.parse_golden(golden)

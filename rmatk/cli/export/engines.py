@@ -14,12 +14,12 @@ from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.engines.key import Flavour
-    from rmatk_runtime.engines.options import BuildOptions
-    from rmatk_runtime.engines.store import Engine
-    from rmatk_runtime.engines.tensorrt import TensorRt
+    from rmatk_runtime.bundle.manifest import Graph, Input, Precision
     from rmatk_runtime.errors import ParityError
-    from rmatk_runtime.manifest import Graph, Input, Precision
+    from rmatk_runtime.tensorrt.key import Flavour
+    from rmatk_runtime.tensorrt.library import TensorRt
+    from rmatk_runtime.tensorrt.options import BuildOptions
+    from rmatk_runtime.tensorrt.store import Engine
 
 
 @dataclass
@@ -34,9 +34,9 @@ class Built:
 
 def load(flavour: Flavour | Literal["auto"], options: BuildOptions) -> TensorRt:
     """The TensorRT to build with, once it is known to do what was asked for."""
-    from rmatk_runtime.engines.machine import first_gpu
-    from rmatk_runtime.engines.options import objections
-    from rmatk_runtime.engines.tensorrt import load_tensorrt
+    from rmatk_runtime.tensorrt.library import load_tensorrt
+    from rmatk_runtime.tensorrt.machine import first_gpu
+    from rmatk_runtime.tensorrt.options import objections
 
     trt = load_tensorrt(flavour)
     if refused := objections(trt, options, first_gpu()):
@@ -55,9 +55,9 @@ def build(
 ) -> Built:
     """Build and check one engine per precision, two with ``pixels``; the first that fails parity ends it."""
     from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.engines.check import why_unchecked
-    from rmatk_runtime.engines.machine import this_machine
+    from rmatk_runtime.engine_check import why_unchecked
     from rmatk_runtime.errors import ParityError
+    from rmatk_runtime.tensorrt.machine import this_machine
 
     bundle, here = Bundle.open(path), this_machine()
     kinds: tuple[Input, ...] = ("images", "pixels") if pixels else ("images",)
@@ -79,8 +79,8 @@ def build(
 
 def _build(bundle: Bundle, graph: Graph, trt: TensorRt, options: BuildOptions, *, quiet: bool) -> Engine:
     """One engine, with a bar of per cent and TensorRT's own name for what it is at."""
-    from rmatk_runtime.engines.build import build_engine
-    from rmatk_runtime.engines.machine import first_gpu
+    from rmatk_runtime.tensorrt.build import build_engine
+    from rmatk_runtime.tensorrt.machine import first_gpu
 
     with progress_bar(quiet=quiet) as bar:
         task = bar.add_task(f"{graph.precision} on {graph.input}", total=100, note="")
@@ -92,15 +92,15 @@ def _build(bundle: Bundle, graph: Graph, trt: TensorRt, options: BuildOptions, *
 
 
 def _check(bundle: Bundle, engine: Engine) -> Engine:
-    from rmatk_runtime.backends.tensorrt import TensorRtBackend
-    from rmatk_runtime.engines.check import check_engine
+    from rmatk_runtime.engine_check import check_engine
+    from rmatk_runtime.tensorrt.backend import TensorRtBackend
 
     return check_engine(bundle, engine, TensorRtBackend.open)
 
 
 def _warn(version: str, capability: str | None) -> None:
     """Say before the long work that this TensorRT is known for wrong numbers."""
-    from rmatk_runtime.tensorrt_versions import known_bad
+    from rmatk_runtime.tensorrt.versions import known_bad
 
     if (row := known_bad(version, capability)) is not None:
         typer.echo(f"warning: {row.warning(version)}", err=True)
@@ -116,7 +116,7 @@ def record(built: Built) -> dict[str, Any]:
 
 def show(built: Built) -> None:
     """One row per engine, where it lies, whether it was checked, and the next command."""
-    from rmatk_runtime.engines.key import target
+    from rmatk_runtime.tensorrt.key import target
 
     if not built.engines:
         return

@@ -10,8 +10,8 @@ import typer
 from rmatk.cli.given import flags, given
 
 if TYPE_CHECKING:
-    from rmatk_runtime.engines.key import BatchProfile, Flavour, HardwareLevel
-    from rmatk_runtime.manifest import Precision
+    from rmatk_runtime.bundle.manifest import Precision
+    from rmatk_runtime.tensorrt.key import BatchProfile, Flavour, HardwareLevel
 
 Source = Annotated[
     Path,
@@ -129,8 +129,8 @@ def check_together(context: typer.Context, source: Path) -> None:
         BadParameter: names them.
         RunError: there is no such run or bundle.
     """
+    from rmatk_runtime.bundle.manifest import MANIFEST
     from rmatk_runtime.errors import RunError
-    from rmatk_runtime.manifest import MANIFEST
 
     typed = given(context)
     bundle, trt, triton = (source / MANIFEST).is_file(), "trt" in typed, "triton" in typed
@@ -160,7 +160,7 @@ def check_together(context: typer.Context, source: Path) -> None:
 
 def parse_precisions(names: list[str] | None) -> tuple[Precision, ...]:
     """The precisions asked for, each once, in the order given."""
-    from rmatk_runtime.manifest import Precision
+    from rmatk_runtime.bundle.manifest import Precision
 
     given = (name.strip() for text in names or [] for name in text.split(","))
     return tuple(_one_of("--precision", name, get_args(Precision)) for name in dict.fromkeys(given))
@@ -179,7 +179,7 @@ def parse_golden(text: str) -> int | Literal["rendered"] | None:
 
 def parse_batch(text: str) -> BatchProfile:
     """``1:4:8``, or one number."""
-    from rmatk_runtime.engines.key import BatchProfile
+    from rmatk_runtime.tensorrt.key import BatchProfile
 
     try:
         return BatchProfile.parse(text)
@@ -189,7 +189,7 @@ def parse_batch(text: str) -> BatchProfile:
 
 def parse_flavour(name: str) -> Flavour | Literal["auto"]:
     """Which TensorRT."""
-    from rmatk_runtime.engines.key import Flavour
+    from rmatk_runtime.tensorrt.key import Flavour
 
     return _one_of("--flavour", name, ("auto", *get_args(Flavour)))
 
@@ -201,7 +201,7 @@ def parse_triton_backend(name: str) -> Literal["onnxruntime", "tensorrt"]:
 
 def parse_hardware(level: str) -> HardwareLevel:
     """Which other GPUs an engine fits."""
-    from rmatk_runtime.engines.key import HardwareLevel
+    from rmatk_runtime.tensorrt.key import HardwareLevel
 
     return _one_of("--hardware-compat", level, get_args(HardwareLevel))
 

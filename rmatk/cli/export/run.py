@@ -12,8 +12,8 @@ from rmatk.cli.console import print_next, print_table, progress_bar
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
-    from rmatk_export.bundle import ExportReport
-    from rmatk_runtime.manifest import Golden, Precision
+    from rmatk_export.bundle_writer import ExportReport
+    from rmatk_runtime.bundle.manifest import Golden, Precision
 
 
 def export_run(
@@ -27,11 +27,11 @@ def export_run(
     quiet: bool,
 ) -> ExportReport:
     """Fold, write, check parity, publish; ``golden`` None checks on photos and ships none; a bar for int8."""
-    from rmatk.backbone import load_backbone
-    from rmatk.deploy import export_source
-    from rmatk.golden import GOLDEN_IMAGES
+    from rmatk.backbones.backbone import load_backbone
+    from rmatk.deployment.from_run import export_source
+    from rmatk.deployment.golden_pictures import GOLDEN_IMAGES
     from rmatk.run import load_run
-    from rmatk_export.bundle import write_bundle
+    from rmatk_export.bundle_writer import write_bundle
 
     loaded = load_run(run)
     config = loaded.record.config
@@ -60,8 +60,8 @@ class Former:
     that ``rmatk labels`` changed."""
 
     def __init__(self, out: Path) -> None:
-        from rmatk_runtime.engines.store import FOLDER
         from rmatk_runtime.errors import RmatkError
+        from rmatk_runtime.tensorrt.store import FOLDER
 
         self._out = out
         try:

@@ -16,8 +16,8 @@ from rmatk_runtime.errors import command
 if TYPE_CHECKING:
     from rmatk_export.serving.record import Served
     from rmatk_export.serving.triton import TritonOptions
-    from rmatk_runtime.engines.key import BatchProfile
-    from rmatk_runtime.manifest import Precision
+    from rmatk_runtime.bundle.manifest import Precision
+    from rmatk_runtime.tensorrt.key import BatchProfile
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,8 @@ def infer(
     outputs.spare(uris)
 
     from rmatk.cli.infer.session import Session
-    from rmatk_runtime.classifier import Classifier
-    from rmatk_runtime.loop import LoopOptions
+    from rmatk_runtime.inference.classifier import Classifier
+    from rmatk_runtime.inference.loop import LoopOptions
     from rmatk_runtime.sources import SourceOptions, open_source
 
     try:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmatk.cli.infer.signals import signals_ask
-from rmatk_runtime.classifier import Classifier
-from rmatk_runtime.loop import LoopOptions, Stop, run
+from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.loop import LoopOptions, Stop, run
+from rmatk_runtime.inference.summary import Summary, Tally
 from rmatk_runtime.sources import Source
-from rmatk_runtime.summary import Summary, Tally
 
 if TYPE_CHECKING:
     from rmatk.cli.infer.outputs import Outputs

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rmatk_runtime.loop import Stop
+    from rmatk_runtime.inference.loop import Stop
 
 REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 EXIT_CODES = {reason: 128 + number for number, reason in REASONS.items()}

@@ -12,7 +12,7 @@ from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk.cli.infer.outputs import Outputs
-    from rmatk_runtime.summary import Summary
+    from rmatk_runtime.inference.summary import Summary
 
 
 def report(summary: Summary, bundle: Path, engine: str, uris: list[str], outputs: Outputs) -> None:

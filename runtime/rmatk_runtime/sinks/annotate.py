@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.frames import Prediction
-from rmatk_runtime.preprocess import UInt8
 
 MIN_WIDTH = 256  # narrower pictures are enlarged, or no label could be read
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from PIL import Image, ImageOps
 
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import SinkError, StorageError, naming_storage_errors
 from rmatk_runtime.files import replacing
 from rmatk_runtime.frames import Frame, Prediction
-from rmatk_runtime.preprocess import UInt8
 from rmatk_runtime.sinks.annotate import annotate
 from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.sources.pyav import import_av, reason

@@ -19,12 +19,13 @@ import re
 from pathlib import Path
 
 from rmatk_runtime.errors import SourceError
+from rmatk_runtime.pictures.files import is_image, list_images, natural_key
 from rmatk_runtime.sources.base import Source, SourceInfo, SourceState
 from rmatk_runtime.sources.camera import open_camera
 from rmatk_runtime.sources.chain import ChainSource, LoopSource
 from rmatk_runtime.sources.credentials import without_credentials
 from rmatk_runtime.sources.gstreamer import open_csi, open_gstreamer
-from rmatk_runtime.sources.images import ImageSource, is_image, list_images, natural_key
+from rmatk_runtime.sources.images import ImageSource
 from rmatk_runtime.sources.mjpeg import open_stdin
 from rmatk_runtime.sources.options import DEFAULTS, SourceOptions
 from rmatk_runtime.sources.pattern import open_pattern

@@ -27,9 +27,9 @@ from functools import partial
 import msgspec
 import numpy as np
 
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import SourceError
-from rmatk_runtime.preprocess import UInt8
-from rmatk_runtime.probes.jetson import CSI_NEEDS_JETSON, jetson_model
+from rmatk_runtime.platform import CSI_NEEDS_JETSON, jetson_model
 from rmatk_runtime.sources.base import Source
 from rmatk_runtime.sources.credentials import scrubbed, secrets_in, without_credentials
 from rmatk_runtime.sources.live import Connection, LiveSource, Picture

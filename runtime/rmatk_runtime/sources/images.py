@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,15 +11,12 @@ import numpy as np
 
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.frames import Frame
-from rmatk_runtime.preprocess import load_image
+from rmatk_runtime.pictures.preprocess import load_image
 from rmatk_runtime.sources.base import Source, SourceInfo
 from rmatk_runtime.sources.options import SourceOptions
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
-)
 _UNREADABLE = "open it in a viewer, or save it again as JPEG or PNG"
 
 
@@ -66,38 +62,6 @@ class ImageSource(Source):
             raise SourceError(
                 f"none of {self.info.name} could be read; the last: {error.message}", _UNREADABLE
             ) from error
-
-
-def is_image(path: Path) -> bool:
-    """Whether the name ends like an image's."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def list_images(folder: Path) -> list[Path]:
-    """All images below ``folder``, hidden ones left out, in natural order of their relative paths.
-
-    Raises:
-        SourceError: there is none.
-    """
-    found = [path for path in visible_files(folder) if is_image(path)]
-    if not found:
-        raise SourceError(
-            f"no image in {folder}", f"files must end in one of {' '.join(sorted(IMAGE_SUFFIXES))}"
-        )
-    return sorted(found, key=lambda path: natural_key(str(path.relative_to(folder))))
-
-
-def visible_files(folder: Path) -> Iterator[Path]:
-    """All files below ``folder``, hidden ones and those in hidden folders left out."""
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(root, name) for name in names if not name.startswith("."))
-
-
-def natural_key(text: str) -> list[tuple[int, str]]:
-    """A sort key under which ``shot9`` comes before ``shot10``."""
-    parts = re.split(r"(\d+)", text)
-    return [(int(part), part) if number % 2 else (-1, part.casefold()) for number, part in enumerate(parts)]
 
 
 def _common_folder(paths: Sequence[Path]) -> str:

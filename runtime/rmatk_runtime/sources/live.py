@@ -14,10 +14,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from time import monotonic
 
-from rmatk_runtime.ahead import Ahead
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.frames import Frame
-from rmatk_runtime.preprocess import UInt8
+from rmatk_runtime.prefetch import Ahead
 from rmatk_runtime.sources.base import Source, SourceInfo, SourceState
 from rmatk_runtime.sources.options import SourceOptions, Thinning
 

@@ -16,8 +16,9 @@ from functools import partial
 import msgspec
 import numpy as np
 
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import SourceError
-from rmatk_runtime.preprocess import UInt8, decode_image
+from rmatk_runtime.pictures.preprocess import decode_image
 from rmatk_runtime.sources.base import Source
 from rmatk_runtime.sources.live import Connection, LiveSource, Picture
 from rmatk_runtime.sources.options import SourceOptions

@@ -10,8 +10,8 @@ import math
 import msgspec
 import numpy as np
 
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import SourceError
-from rmatk_runtime.preprocess import UInt8
 
 _TURNS = frozenset({"flip", "rotate"})
 _LIVE = _TURNS | {"rate", "reconnect", "timeout"}

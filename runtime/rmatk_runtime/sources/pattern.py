@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 import numpy as np
 from PIL import Image, ImageDraw
 
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import SourceError
 from rmatk_runtime.frames import Frame
-from rmatk_runtime.preprocess import UInt8
 from rmatk_runtime.sources.base import Source, SourceInfo
 from rmatk_runtime.sources.live import Connection, LiveSource, Picture
 from rmatk_runtime.sources.options import SourceOptions

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import MissingExtraError
-from rmatk_runtime.preprocess import UInt8
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.errors import DataError, LabelError, RmatkError, StorageError
 from rmatk_runtime.frames import Prediction
-from rmatk_runtime.label_editor import (
+from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.labels.editor import (
     Edited,
     add_label,
     keep_threshold,
@@ -27,7 +27,7 @@ from rmatk_runtime.label_editor import (
     remove_label,
     rename_label,
 )
-from rmatk_runtime.preprocess import decode_image
+from rmatk_runtime.pictures.preprocess import decode_image
 from rmatk_runtime.web.live import Live
 from rmatk_runtime.web.meter import Meter
 from rmatk_runtime.web.snapshots import Snapshots

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.frames import Frame, Prediction
-from rmatk_runtime.preprocess import UInt8
 
 LONGEST_SIDE = 960  # of the pictures sent: enough for a page; snapshots keep every pixel
 

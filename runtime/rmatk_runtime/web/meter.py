@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, Metric, StateSetMetricFa
 from prometheus_client.registry import Collector
 
 from rmatk_runtime.frames import Prediction
+from rmatk_runtime.inference.summary import Tally
 from rmatk_runtime.sources.base import Source, SourceState
-from rmatk_runtime.summary import Tally
 
 STALLED = 5.0
 """Seconds without a result after which a source that is live counts as stalled."""

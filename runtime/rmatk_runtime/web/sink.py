@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.errors import SinkError
 from rmatk_runtime.frames import Frame, Prediction
+from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.summary import Tally
 from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.sources.base import Source
-from rmatk_runtime.summary import Tally
 from rmatk_runtime.web.api import Api
 from rmatk_runtime.web.app import make_app
 from rmatk_runtime.web.live import Live

@@ -7,10 +7,10 @@ import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import StorageError, naming_storage_errors
 from rmatk_runtime.files import write_atomic
-from rmatk_runtime.label_editor import clean_name
-from rmatk_runtime.preprocess import UInt8
+from rmatk_runtime.labels.editor import clean_name
 from rmatk_runtime.web.live import encode_jpeg
 
 LEAST_FREE = 512 << 20

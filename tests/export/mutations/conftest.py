@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from rmatk.backbone import Backbone
+from rmatk.backbones.backbone import Backbone
 from rmatk.run import Run
 from rmatk_export.weights import FoldedTower, ImageStem
 
@@ -30,7 +30,7 @@ def backbone(tiny_clip) -> Backbone:
 @pytest.fixture(scope="module")
 def run(backbone: Backbone, draw_photos, tmp_path_factory: pytest.TempPathFactory) -> Run:
     from rmatk.config import TrainConfig
-    from rmatk.train import train
+    from rmatk.training.train import train
 
     root = tmp_path_factory.mktemp("mutations")
     photos = draw_photos(root / "photos", {"red_stripe": 6, "green_check": 6, "blue_dot": 6})
@@ -41,8 +41,8 @@ def run(backbone: Backbone, draw_photos, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def sound(run: Run, backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle when nothing is changed."""
-    from rmatk.deploy import export_source
-    from rmatk_export.bundle import write_bundle
+    from rmatk.deployment.from_run import export_source
+    from rmatk_export.bundle_writer import write_bundle
 
     path = tmp_path_factory.mktemp("sound") / "bundle"
     write_bundle(export_source(run, backbone, golden=8), path)
@@ -52,7 +52,7 @@ def sound(run: Run, backbone: Backbone, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(autouse=True)
 def loaded(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line finds this backbone, whatever name the run gives."""
-    monkeypatch.setattr("rmatk.backbone.load_backbone", lambda *names: backbone)
+    monkeypatch.setattr("rmatk.backbones.backbone.load_backbone", lambda *names: backbone)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def refused(rmatk: CommandLine, run: Run, tmp_path: Path) -> Callable[..., str]:
 @pytest.fixture
 def change_graph(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
     """Changes every image graph as it is written, before anything looks at it."""
-    from rmatk_export import bundle
+    from rmatk_export import bundle_writer as bundle
 
     written = bundle.image_graph
 

@@ -15,7 +15,7 @@ from PIL.Image import Resampling
 from rmatk.run import Run
 from rmatk_export.weights import Linear
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.manifest import MANIFEST, encode_manifest
+from rmatk_runtime.bundle.manifest import MANIFEST, encode_manifest
 
 CommandLine = Callable[..., tuple[int, str, str]]
 
@@ -44,7 +44,7 @@ class TestPreprocessing:
     def test_another_constant_in_the_manifest(
         self, refused, monkeypatch: pytest.MonkeyPatch, constant: str
     ) -> None:
-        from rmatk_export import bundle
+        from rmatk_export import bundle_writer as bundle
 
         written = bundle.encode_manifest
 
@@ -76,7 +76,7 @@ class TestPreprocessing:
         assert code == 3 and "fails at the stage 'preprocessing': 8 of 8 tensors differ" in error
 
     def test_another_constant_inside_a_graph_on_pixels(self, refused, monkeypatch: pytest.MonkeyPatch):
-        from rmatk_export import bundle
+        from rmatk_export import bundle_writer as bundle
 
         written = bundle.with_pixels
 
@@ -88,7 +88,7 @@ class TestPreprocessing:
 
 
 def _resampling() -> dict[str, Resampling]:
-    from rmatk_runtime import preprocess
+    from rmatk_runtime.pictures import preprocess
 
     return preprocess._RESAMPLING
 

@@ -33,7 +33,7 @@ class TestReconstructionInAGraph:
         assert f"the reconstruction tensor {name} is in image_encoder.onnx" in refused(1)
 
     def test_inside_a_product_that_does_not_use_it(self, refused, monkeypatch: pytest.MonkeyPatch, run: Run):
-        from rmatk_export import bundle
+        from rmatk_export import bundle_writer as bundle
 
         name = "image.blocks.2.rec2.weight"
         hidden, fold = run.adapter[name], bundle.fold

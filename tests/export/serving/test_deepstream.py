@@ -14,14 +14,14 @@ import pytest
 
 from rmatk_export.serving import deepstream
 from rmatk_export.serving.deepstream import write_deepstream
-from rmatk_runtime.answers import Answers
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.build import build_plan
-from rmatk_runtime.engines.options import BuildOptions
-from rmatk_runtime.engines.tensorrt import load_tensorrt
+from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.errors import ExportError, MissingExtraError, ParityError, StorageError
-from rmatk_runtime.labels import ClassMatrix
-from rmatk_runtime.preprocess import resize
+from rmatk_runtime.pictures.preprocess import resize
+from rmatk_runtime.tensorrt.build import build_plan
+from rmatk_runtime.tensorrt.library import load_tensorrt
+from rmatk_runtime.tensorrt.options import BuildOptions
 
 # The keys of [property] that nvinfer knows (gst-nvinfer's gstnvinfer_property_parser.h, DeepStream 9).
 KEYS = """

@@ -18,7 +18,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 
 from rmatk_export.serving.triton import TritonOptions, write_triton
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.manifest import MANIFEST, encode_manifest
+from rmatk_runtime.bundle.manifest import MANIFEST, encode_manifest
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "SERVING.md"
 REAL = tritonclient.grpc.InferenceServerClient

@@ -16,18 +16,18 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from rmatk_export.bundle import write_bundle
-from rmatk_export.joined import classifier_graph
+from rmatk_export.bundle_writer import write_bundle
+from rmatk_export.graph.ends import classifier_graph
 from rmatk_export.serving import triton
 from rmatk_export.serving.triton import TritonOptions, write_triton
-from rmatk_runtime.answers import Answers
-from rmatk_runtime.backends import Backend
+from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.key import BatchProfile, Here
-from rmatk_runtime.engines.store import write_engine
+from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.errors import BackendError, BundleError, ExportError, ParityError, StorageError
-from rmatk_runtime.labels import ClassMatrix
-from rmatk_runtime.preprocess import resize
+from rmatk_runtime.pictures.preprocess import resize
+from rmatk_runtime.tensorrt.key import BatchProfile, Here
+from rmatk_runtime.tensorrt.store import write_engine
 from tests.runtime.fakes.engine_keys import key_of
 
 TYPES = {"TYPE_UINT8": "tensor(uint8)", "TYPE_FP32": "tensor(float)"}
@@ -255,7 +255,7 @@ class TestWithAnEngine:
 
     @pytest.fixture(autouse=True)
     def here(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("rmatk_runtime.engines.store.this_machine", lambda: HERE)
+        monkeypatch.setattr("rmatk_runtime.tensorrt.store.this_machine", lambda: HERE)
         graph = bundle.file("image_encoder.pixels.onnx")
         monkeypatch.setattr(triton.TensorRtBackend, "open", lambda engine: OnOnnxRuntime(graph))
 
@@ -288,7 +288,7 @@ class TestWithAnEngine:
             write_triton(bundle, tmp_path / "r", TritonOptions("birds", "tensorrt"))
         shutil.rmtree(bundle.path / "engines")
         rtx = dataclasses.replace(HERE, tensorrt={"tensorrt_rtx": "1.7"})
-        monkeypatch.setattr("rmatk_runtime.engines.store.this_machine", lambda: rtx)
+        monkeypatch.setattr("rmatk_runtime.tensorrt.store.this_machine", lambda: rtx)
         self.build(bundle, flavour="tensorrt_rtx", tensorrt="1.7")
         with pytest.raises(BackendError, match="TensorRT for RTX, whose plans Triton does not load"):
             write_triton(bundle, tmp_path / "r", TritonOptions("birds", "tensorrt"))

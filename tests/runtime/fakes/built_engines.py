@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.key import BatchProfile
-from rmatk_runtime.engines.store import Engine, write_engine
-from rmatk_runtime.gpu import Gpu
-from rmatk_runtime.manifest import Precision
+from rmatk_runtime.bundle.manifest import Precision
+from rmatk_runtime.nvidia.driver import Gpu
+from rmatk_runtime.tensorrt.key import BatchProfile
+from rmatk_runtime.tensorrt.store import Engine, write_engine
 from tests.runtime.fakes.engine_keys import key_of
 from tests.runtime.fakes.tensorrt_runtime import fake_plan
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engines.key import BatchProfile, EngineKey
+from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey
 
 
 def key_of(bundle: Bundle, file: str = "image_encoder.onnx", **changes: object) -> EngineKey:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rmatk_runtime.classifier import Classifier
 from rmatk_runtime.frames import Frame, Prediction, Score
+from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.summary import Tally
 from rmatk_runtime.sources.base import Source, SourceInfo
-from rmatk_runtime.summary import Tally
 from rmatk_runtime.web.api import Api
 from rmatk_runtime.web.live import Live
 from rmatk_runtime.web.meter import Meter
@@ -54,7 +54,7 @@ class Running:
 
 @pytest.fixture
 def running(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setattr("rmatk_runtime.label_watch.PERIOD", 0.0)
+    monkeypatch.setattr("rmatk_runtime.labels.watch.PERIOD", 0.0)
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     source, live, folder = StillSource(), Live(), tmp_path / "snapshots"
     meter = Meter(source, Tally())

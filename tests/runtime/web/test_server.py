@@ -14,7 +14,7 @@ import pytest
 
 from rmatk_runtime.errors import SinkError
 from rmatk_runtime.frames import Frame, Prediction, Score
-from rmatk_runtime.summary import Tally
+from rmatk_runtime.inference.summary import Tally
 from rmatk_runtime.web.server import Address
 from rmatk_runtime.web.sink import WebSink
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rmatk.data import read_folder
+from rmatk.data.photos import read_folder
 from rmatk_runtime.errors import LabelError, StorageError
 from rmatk_runtime.web import snapshots
 from rmatk_runtime.web.snapshots import Snapshots, folder_name

@@ -1,0 +1,1 @@
+"""Parity inside an export: folded arrays, text encoder, node-by-node bisection."""

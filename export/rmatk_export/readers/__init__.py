@@ -1,0 +1,1 @@
+"""Read a trained model's towers into plain NumPy dataclasses."""

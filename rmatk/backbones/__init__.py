@@ -1,0 +1,1 @@
+"""Frozen CLIP backbones by name."""

@@ -1,0 +1,1 @@
+"""Labelled photos: formats, few-shot draws, batches."""

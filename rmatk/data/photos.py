@@ -1,0 +1,267 @@
+"""A folder of photos, one subfolder per class -> a dataset, and the few of it that training may see.
+
+The draw is made per class from (seed, class name), so that adding or removing another class never changes
+which photos of this one are drawn. All decoding goes through the one preprocessing of ``rmatk_runtime``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from rmatk_runtime.arrays import Float32, UInt8
+from rmatk_runtime.errors import DataError, SourceError
+from rmatk_runtime.pictures.files import IMAGE_SUFFIXES, is_image, list_images, natural_key, visible_files
+from rmatk_runtime.pictures.preprocess import PreprocessSpec, load_image, normalise, resize
+
+LAYOUT_HINT = "put the photos of each class into a subfolder named after it: DATA/<class name>/*.jpg"
+MOST_VALIDATION_SHOTS = 4
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Photos by class: ``files[c]`` are those of ``class_names[c]``.
+
+    ``template``: the prompt that goes with a known benchmark; None for photos of one's own. ``notes``: what
+    lies beside the photos and is not read.
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    files: tuple[tuple[Path, ...], ...]
+    template: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def flat(self) -> tuple[list[Path], list[int]]:
+        """Every file and its class index, class by class."""
+        pairs = [(file, label) for label, files in enumerate(self.files) for file in files]
+        return [file for file, _ in pairs], [label for _, label in pairs]
+
+    def relative(self) -> list[str]:
+        """Every file relative to ``root``, with forward slashes, class by class; one elsewhere as it is."""
+        return [
+            (file.relative_to(self.root) if file.is_relative_to(self.root) else file).as_posix()
+            for file in self.flat()[0]
+        ]
+
+    def select(self, classes: Sequence[int]) -> Dataset:
+        """The photos of some classes only, in the order given."""
+        return replace(
+            self,
+            class_names=tuple(self.class_names[c] for c in classes),
+            files=tuple(self.files[c] for c in classes),
+        )
+
+    def under(self, class_names: tuple[str, ...]) -> Dataset:
+        """The same photos under these class names and their order; a class may have none.
+
+        Raises:
+            DataError: a class that is not among the names.
+        """
+        if self.class_names == class_names:
+            return self
+        if unknown := [name for name in self.class_names if name not in class_names]:
+            raise DataError(
+                f"{self.root} has classes that are not known: {', '.join(unknown)}; "
+                f"known are: {', '.join(class_names)}",
+                "rename these folders, or train on a folder that has them",
+            )
+        files: list[tuple[Path, ...]] = [()] * len(class_names)
+        for name, own in zip(self.class_names, self.files, strict=True):
+            files[class_names.index(name)] += own
+        return replace(self, class_names=class_names, files=tuple(files))
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """What training may see: ``train`` and ``validation`` share class names; ``notes`` say what was short."""
+
+    train: Dataset
+    validation: Dataset
+    notes: tuple[str, ...]
+
+
+def read_folder(root: Path) -> Dataset:
+    """Read the layout ``root/<class folder>/**/<image>``; underscores in folder names become spaces.
+
+    Raises:
+        DataError: no such folder, no class folders, a class without images, two folders with one name.
+    """
+    if not root.is_dir():
+        raise DataError(f"expected a folder of photos, found nothing at {root}", LAYOUT_HINT)
+    folders = sorted(
+        (f for f in root.iterdir() if f.is_dir() and f.name[0] != "."),
+        key=lambda folder: natural_key(folder.name),
+    )
+    if not folders:
+        raise DataError(f"expected one subfolder per class, found none in {root}", LAYOUT_HINT)
+    files = tuple(photos_below(folder) for folder in folders)
+    others = ", ".join(f"{count} {kind}" for kind, count in sorted(_others_below(folders).items()))
+    if empty := [folder.name for folder, images in zip(folders, files, strict=True) if not images]:
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(
+            f"expected images ({kinds}), found none in {root} for: {', '.join(empty)}"
+            + (f"; found: {others}" if others else ""),
+            "save them as JPEG or PNG" if others else "add photos to these folders, or remove them",
+        )
+    names = tuple(folder.name.replace("_", " ") for folder in folders)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(
+            f"several folders of {root} give the class {', '.join(twice)}", "rename or merge them"
+        )
+    notes = (f"not read, since they are no images by their names: {others}",) if others else ()
+    return Dataset(root, names, files, notes=notes)
+
+
+def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
+    """Draw ``shots`` photos per class for training and, from the rest, up to four for validation.
+
+    A class with fewer photos gives all it has to training; one note tells of all such classes.
+
+    Raises:
+        DataError: one class only.
+    """
+    if len(dataset.class_names) < 2:
+        raise DataError(
+            f"expected at least two classes, found only {dataset.class_names[0]!r} in {dataset.root}",
+            "add photos of what it is to be told from",
+        )
+    kept = min(shots, MOST_VALIDATION_SHOTS)
+    train, validation = [], []
+    for name, files in zip(dataset.class_names, dataset.files, strict=True):
+        order = _generator(seed, name).permutation(len(files))
+        train.append(tuple(files[i] for i in sorted(order[:shots])))
+        validation.append(tuple(files[i] for i in sorted(order[shots : shots + kept])))
+    return FewShot(
+        replace(dataset, files=tuple(train)),
+        replace(dataset, files=tuple(validation)),
+        (*dataset.notes, *_shortage(dataset, shots)),
+    )
+
+
+def _shortage(dataset: Dataset, shots: int) -> list[str]:
+    """A note where classes have fewer photos than asked for: one, however many classes there are."""
+    short = [
+        (len(files), name)
+        for name, files in zip(dataset.class_names, dataset.files, strict=True)
+        if len(files) < shots
+    ]
+    if not short:
+        return []
+    fewest, name = min(short, key=lambda pair: pair[0])
+    classes = "1 class has" if len(short) == 1 else f"{len(short)} classes have"
+    return [f"{classes} fewer than {shots} photos (the fewest, {fewest}: {name}); training took all of them"]
+
+
+def without_unreadable(shots: FewShot, max_bad: float) -> FewShot:
+    """The same draw without photos that cannot be read, which the notes list; at most this share of them.
+
+    With a share of 0 nothing is looked at: whoever reads the photos meets the error.
+
+    Raises:
+        DataError: more unreadable photos than that, naming them.
+    """
+    if not max_bad:
+        return shots
+    bad: dict[Path, str] = {}
+    files = [*shots.train.flat()[0], *shots.validation.flat()[0]]
+    for file in files:
+        try:
+            load_image(file)
+        except DataError as error:
+            bad[file] = error.message
+    if len(bad) > max_bad * len(files):
+        raise _unreadable(list(bad.values()), len(files))
+
+    def readable(part: Dataset) -> Dataset:
+        return replace(part, files=tuple(tuple(f for f in own if f not in bad) for own in part.files))
+
+    notes = (f"left out: {message}" for message in bad.values())
+    return FewShot(readable(shots.train), readable(shots.validation), (*shots.notes, *notes))
+
+
+def image_batches(
+    files: Sequence[Path],
+    spec: PreprocessSpec,
+    batch: int,
+    *,
+    max_bad: float = 0.0,
+    on_bad: Callable[[int, str], None] = lambda index, message: None,
+) -> Iterator[Float32]:
+    """As :func:`pixel_batches`, as arrays (n, 3, H, W) float32 normalised."""
+    for pixels in pixel_batches(files, spec, batch, max_bad=max_bad, on_bad=on_bad):
+        yield normalise(pixels, spec)
+
+
+def pixel_batches(
+    files: Sequence[Path],
+    spec: PreprocessSpec,
+    batch: int,
+    *,
+    max_bad: float = 0.0,
+    on_bad: Callable[[int, str], None] = lambda index, message: None,
+) -> Iterator[UInt8]:
+    """Decode and resize files in order, as arrays (n, H, W, 3) uint8 RGB, n <= ``batch``.
+
+    Up to the share ``max_bad`` of files may be unreadable: they are left out of the arrays, and ``on_bad``
+    hears the index of each and what is wrong with it, before the array that would have held it.
+
+    Raises:
+        DataError: after the last file, when more than that share could not be read, naming them.
+    """
+    ready: list[UInt8] = []
+    bad: list[str] = []
+    tolerated = int(max_bad * len(files))
+    for index, file in enumerate(files):
+        try:
+            ready.append(resize(load_image(file), spec))
+        except DataError as error:
+            bad.append(error.message)
+            on_bad(index, error.message)
+        if len(ready) == batch:
+            if len(bad) <= tolerated:  # past that nothing is worth computing: only read on
+                yield np.stack(ready)
+            ready = []
+    if len(bad) > tolerated:
+        raise _unreadable(bad, len(files))
+    if ready:
+        yield np.stack(ready)
+
+
+def _unreadable(messages: Sequence[str], of: int) -> DataError:
+    """One error for all unreadable photos."""
+    more = f"\n  and {len(messages) - _LISTED} more" if len(messages) > _LISTED else ""
+    listed = "\n  ".join(messages[:_LISTED])
+    return DataError(
+        f"{len(messages)} of {of} images cannot be used:\n  {listed}{more}",
+        "replace or remove these files, or let some be left out with --max-bad",
+    )
+
+
+def photos_below(folder: Path) -> tuple[Path, ...]:
+    """Image files below a class folder, as the runtime lists them; an empty folder gives none."""
+    try:
+        return tuple(list_images(folder))
+    except SourceError:
+        return ()
+
+
+def _others_below(folders: Sequence[Path]) -> Counter[str]:
+    """How many files of each ending are passed over: phones' HEIC, raw files of cameras; hidden ones not."""
+    return Counter(
+        path.suffix.lower() or path.name
+        for folder in folders
+        for path in visible_files(folder)
+        if not is_image(path)
+    )
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    """A stream of draws of its own for each (seed, class)."""
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")])

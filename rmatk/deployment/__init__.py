@@ -1,0 +1,1 @@
+"""From a trained run to what a bundle is made of."""

@@ -1,0 +1,1 @@
+"""Accuracy, the paper's protocols, and the methods compared in them."""

@@ -1,0 +1,1 @@
+"""RMAdapter: towers, adapters, losses, and both adapted towers together."""

@@ -1,0 +1,1 @@
+"""HTML pages: skeleton, tables, pictures, curves; the report of a run."""

@@ -1,0 +1,1 @@
+"""Parity against the trained PyTorch model, on given photos."""

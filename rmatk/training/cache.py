@@ -1,0 +1,214 @@
+"""What the frozen lower blocks give, computed once and kept in memory or in a memory-mapped file.
+
+Blocks below the first adapted one never change, and training sees each photo without augmentation (as in the
+paper): their output for every photo and prompt is kept, and a step runs the adapted blocks only. The
+frozen CLIP features that the consistency loss and zero-shot accuracy need come from the same pass.
+:class:`ImageStream` is the way without a cache: every photo is read and run through all blocks at each step.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmatk.data.photos import image_batches
+from rmatk.method.model import AdaptedClip, mean_of_templates
+from rmatk.training.augment import augmented
+from rmatk_runtime.arrays import Float32
+from rmatk_runtime.errors import naming_storage_errors
+from rmatk_runtime.pictures.preprocess import PreprocessSpec, load_image, preprocess
+
+CacheMode = Literal["auto", "memory", "disk", "off"]
+MEMORY_BUDGET = 2 << 30
+"""Bytes of activations that ``auto`` keeps in memory: about 3,500 photos of a ViT-B/16."""
+_BATCH = 32
+
+
+class ImageSource(Protocol):
+    """Labelled photos as training reads them; ``labels`` (N,) int64 on the model's device."""
+
+    @property
+    def labels(self) -> Tensor:
+        """The class index of every photo (N,) int64."""
+
+    def batch(self, chosen: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
+        """Photos ``chosen`` (n,) int64 -> what the first adapted block reads (n, L, D), frozen (n, De).
+
+        ``epoch``: which draw of random crops a source that augments gives; None: the photos as they are.
+        """
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """``x`` (N, L, D): what the first adapted block reads; ``frozen`` (N, De); ``labels`` (N,) int64.
+
+    ``x`` may lie in the computer's memory or on its disk while the others lie on the model's device.
+    """
+
+    x: Tensor
+    frozen: Tensor
+    labels: Tensor
+
+    def batch(self, chosen: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
+        """See :meth:`ImageSource.batch`; every epoch is the same."""
+        x = self.x[chosen.to(self.x.device)]
+        if self.x.device != self.frozen.device:  # pinned memory is copied while the device goes on working
+            x = x.pin_memory().to(self.frozen.device, non_blocking=True)
+        return x, self.frozen[chosen]
+
+    def split(self, count: int) -> tuple[ImageCache, ImageCache]:
+        """The first ``count`` photos, and the rest."""
+        return (
+            ImageCache(self.x[:count], self.frozen[:count], self.labels[:count]),
+            ImageCache(self.x[count:], self.frozen[count:], self.labels[count:]),
+        )
+
+
+@dataclass(frozen=True)
+class ImageStream:
+    """Photos read and run through the frozen blocks whenever they are asked for, nothing being kept.
+
+    ``augment``: the seed of random crops and mirror images; None: none.
+    """
+
+    model: AdaptedClip
+    files: tuple[Path, ...]
+    labels: Tensor
+    spec: PreprocessSpec
+    augment: int | None
+
+    @torch.no_grad()
+    def batch(self, chosen: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
+        """See :meth:`ImageSource.batch`.
+
+        Raises:
+            DataError: a photo that cannot be read any more.
+        """
+        pixels = np.stack([self._read(index, epoch) for index in chosen.tolist()])
+        x, lengths = self.model.image.lower(torch.from_numpy(pixels).to(self.labels.device))
+        return x, self.model.image.frozen(x, lengths)
+
+    def split(self, count: int) -> tuple[ImageStream, ImageStream]:
+        """The first ``count`` photos, and the rest."""
+        parts = (slice(None, count), slice(count, None))
+        first, rest = (
+            ImageStream(self.model, self.files[p], self.labels[p], self.spec, self.augment) for p in parts
+        )
+        return first, rest
+
+    def _read(self, index: int, epoch: int | None) -> Float32:
+        image = load_image(self.files[index])
+        if self.augment is not None and epoch is not None:
+            image = augmented(image, self.spec, np.random.default_rng([self.augment, epoch, index]))
+        return preprocess(image, self.spec)
+
+
+@dataclass(frozen=True)
+class TextCache:
+    """``x`` (C * T, L, D): what the first adapted block reads; ``lengths`` (C * T,); ``frozen`` (C, De)."""
+
+    x: Tensor
+    lengths: Tensor | None
+    frozen: Tensor
+    templates: int
+
+
+@torch.no_grad()
+def cache_images(
+    model: AdaptedClip,
+    files: Sequence[Path],
+    labels: Sequence[int],
+    spec: PreprocessSpec,
+    on_images: Callable[[int], None] = lambda count: None,
+    *,
+    mode: CacheMode = "memory",
+    folder: Path | None = None,
+) -> ImageCache:
+    """Read photos and run the image tower's frozen part; ``on_images`` hears how many each batch had.
+
+    Args:
+        mode: ``auto`` keeps up to :data:`MEMORY_BUDGET` in memory and more than that on disk.
+        folder: where the file lies; None: where temporary files do. It has no name, so that it vanishes with
+            the process, however that ends.
+
+    Raises:
+        DataError: naming every photo that cannot be read.
+        StorageError: not enough space for the file.
+    """
+    device = model.backbone.device
+    kept: Tensor | None = None
+    frozen: list[Tensor] = []
+    done = 0
+    for images in image_batches(files, spec, _BATCH):
+        x, lengths = model.image.lower(torch.from_numpy(images).to(device))
+        if kept is None:
+            kept = torch.from_numpy(_room((len(files), *x.shape[1:]), mode, folder))
+        kept[done : done + len(x)] = x.cpu()
+        done += len(x)
+        frozen.append(model.image.frozen(x, lengths))
+        on_images(len(images))
+    assert kept is not None
+    return ImageCache(kept, torch.cat(frozen), torch.tensor(labels, device=device))
+
+
+def stream_images(
+    model: AdaptedClip,
+    files: Sequence[Path],
+    labels: Sequence[int],
+    spec: PreprocessSpec,
+    on_images: Callable[[int], None] = lambda count: None,
+    *,
+    augment: int | None = None,
+) -> ImageStream:
+    """Photos to be read at every step; they are read once here, to find now what cannot be read.
+
+    Raises:
+        DataError: naming every photo that cannot be read.
+    """
+    for images in image_batches(files, spec, _BATCH):
+        on_images(len(images))
+    return ImageStream(model, tuple(files), torch.tensor(labels, device=model.backbone.device), spec, augment)
+
+
+@torch.no_grad()
+def cache_texts(model: AdaptedClip, names: Sequence[str], templates: Sequence[str]) -> TextCache:
+    """Run the text tower's frozen part over every class's prompts."""
+    x, lengths = model.text.lower(model.tokens(names, templates))
+    frozen = mean_of_templates(model.text.frozen(x, lengths), len(templates))
+    return TextCache(x, lengths, frozen, len(templates))
+
+
+@torch.no_grad()
+def class_logits(model: AdaptedClip, images: ImageSource, text: TextCache) -> tuple[Tensor, Tensor]:
+    """(adapted, zero-shot) logits (N, C) of every photo, scaled, in float32 on the CPU."""
+    classes = mean_of_templates(model.text.adapted(text.x, text.lengths), text.templates)
+    none = torch.empty(0, len(classes))
+    adapted, frozen = [none], [none]
+    everything = torch.arange(len(images.labels), device=images.labels.device)
+    for chosen in torch.split(everything, _BATCH) if len(everything) else ():
+        x, own = images.batch(chosen)
+        adapted.append((model.logit_scale * model.image.adapted(x, None) @ classes.T).cpu())
+        frozen.append((model.logit_scale * own @ text.frozen.T).cpu())
+    return torch.cat(adapted), torch.cat(frozen)
+
+
+def _room(shape: tuple[int, ...], mode: CacheMode, folder: Path | None) -> Float32:
+    """Zeros of this shape, in memory or in a file without a name."""
+    size = 4 * math.prod(shape)
+    if mode == "memory" or (mode == "auto" and size <= MEMORY_BUDGET):
+        return np.empty(shape, np.float32)
+    place = Path(tempfile.gettempdir()) if folder is None else folder
+    with naming_storage_errors(place), tempfile.TemporaryFile(dir=place) as file:
+        os.posix_fallocate(
+            file.fileno(), 0, size
+        )  # a full disk is an error here, and a crash in a mapped page
+        return np.memmap(file, np.float32, "r+", shape=shape)

@@ -1,0 +1,228 @@
+"""Few-shot training of RMAdapter's weights: a few photos per class and a frozen CLIP -> a run folder.
+
+The recipe follows MMA's public configuration where the paper is silent (cosine schedule, one prompt per
+class, no augmentation); AdamW rather than SGD, the learning rate, the number of epochs and the weights of
+the loss terms are ours, chosen on validation shots.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmatk.backbones.backbone import Backbone
+from rmatk.calibration import Calibration, calibrate
+from rmatk.config import Execution, TrainConfig
+from rmatk.data.formats import open_dataset, prompts
+from rmatk.data.photos import FewShot, few_shot, without_unreadable
+from rmatk.method.model import AdaptedClip
+from rmatk.pages.run_report import Answers, write_report
+from rmatk.run import METRICS, RECORD, Metrics, Run, load_run, run_folder, write_run
+from rmatk.training import distributed
+from rmatk.training.cache import (
+    ImageCache,
+    ImageSource,
+    ImageStream,
+    TextCache,
+    cache_images,
+    cache_texts,
+    class_logits,
+    stream_images,
+)
+from rmatk.training.checkpoint import (
+    Identity,
+    TrainState,
+    forget_checkpoint,
+    load_checkpoint,
+    partial_folder,
+    save_checkpoint,
+    working_folder,
+)
+from rmatk.training.fit import Step, fit
+from rmatk.training.precision import resolved
+from rmatk_runtime.bundle.label_head import softmax
+from rmatk_runtime.errors import RunError, naming_storage_errors
+from rmatk_runtime.files import check_replaceable
+
+
+class Listener:
+    """Hears how training goes; this one does nothing."""
+
+    def started(self, photos: int, steps: int) -> None:
+        """Before anything is computed."""
+
+    def read(self, photos: int) -> None:
+        """So many more photos have been read and run through the frozen blocks."""
+
+    def stepped(self, step: Step) -> None:
+        """One step is done."""
+
+
+def train(
+    config: TrainConfig,
+    backbone: Backbone,
+    data: Path,
+    out: Path,
+    listener: Listener | None = None,
+    execution: Execution | None = None,
+) -> Run:
+    """Train on labelled photos of any form and write the run folder ``out``, whole or not at all.
+
+    A run that was killed goes on from its last checkpoint when this is called again with the same arguments.
+
+    Raises:
+        DataError: folders or photos that cannot be used.
+        BackboneError: more blocks to adapt than a tower has, a precision that the device does not have.
+        RunError: a loss that is not a number; a checkpoint left by other arguments.
+        StorageError: ``out`` holds something else or is being made by another process; disk full.
+    """
+    check_replaceable(out, marker=RECORD)
+    listener, execution = listener or Listener(), execution or Execution()
+    dataset = open_dataset(data, "train")
+    config = msgspec.structs.replace(config, templates=prompts(dataset, config))
+    shots = without_unreadable(few_shot(dataset, config.shots, config.seed), config.max_bad)
+    model = AdaptedClip(backbone, config, torch.Generator().manual_seed(config.seed))
+    config = msgspec.structs.replace(
+        config,
+        image_blocks=len(model.image.blocks),
+        text_blocks=len(model.text.blocks),
+        precision=resolved(config.precision, backbone.device),
+    )
+    if distributed.is_main():
+        with working_folder(out, fresh=execution.fresh) as work:
+            distributed.wait_for_all()  # nobody looks for a checkpoint that --fresh is about to remove
+            _train_in(work, out, config, model, shots, listener, execution)
+    else:
+        distributed.wait_for_all()
+        _train_in(partial_folder(out), out, config, model, shots, listener, execution)
+    return load_run(out)
+
+
+def _train_in(
+    work: Path,
+    out: Path,
+    config: TrainConfig,
+    model: AdaptedClip,
+    shots: FewShot,
+    listener: Listener,
+    execution: Execution,
+) -> None:
+    """Train in the folder ``work``, from its checkpoint if it has one, and write the run ``out``."""
+    state = TrainState(model, config)
+    identity = _identity(config, model.backbone, shots)
+    load_checkpoint(work, state, identity)
+    count = len(shots.train.flat()[0])
+    listener.started(count + len(shots.validation.flat()[0]), config.epochs * math.ceil(count / config.batch))
+    seen, unseen = _images(model, shots, config, execution, work, listener).split(count)
+    text = cache_texts(model, shots.train.class_names, config.templates)
+    if execution.compile:
+        for tower in (model.image, model.text):
+            setattr(tower, "reconstructed", torch.compile(tower.reconstructed))  # noqa: B010 - a method
+    steps = fit(model, seen, text, config, state)
+    try:
+        for step in _logged(steps, work, state, identity, execution):
+            listener.stepped(step)
+    except RunError:  # it would end the same way again
+        forget_checkpoint(work)
+        raise
+    if distributed.is_main():
+        with run_folder(out) as partial:
+            with naming_storage_errors(out):
+                (partial / METRICS).write_bytes((work / METRICS).read_bytes())
+            metrics, calibration, answers = _results(model, shots, seen, unseen, text)
+            write_report(partial, write_run(partial, config, model, shots, metrics, calibration), answers)
+        forget_checkpoint(work)
+    distributed.wait_for_all()
+
+
+def _logged(
+    steps: Iterator[Step], work: Path, state: TrainState, identity: Identity, execution: Execution
+) -> Iterator[Step]:
+    """Write a line per step and, every so often, a checkpoint; lines past the last one are replaced."""
+    if not distributed.is_main():
+        yield from steps
+        return
+    with naming_storage_errors(work):
+        path = work / METRICS
+        lines = path.read_bytes().splitlines(keepends=True) if state.step else []
+        path.write_bytes(b"".join(lines[: state.step]))
+    saved = time.monotonic()
+    with naming_storage_errors(work):
+        log = path.open("ab", buffering=0)
+    with log:
+        for step in steps:
+            with naming_storage_errors(work):
+                log.write(msgspec.json.encode(_flat(step)) + b"\n")
+            if time.monotonic() - saved >= execution.checkpoint_every:
+                save_checkpoint(work, state, identity)
+                saved = time.monotonic()
+            yield step
+
+
+def _images(
+    model: AdaptedClip,
+    shots: FewShot,
+    config: TrainConfig,
+    execution: Execution,
+    work: Path,
+    listener: Listener,
+) -> ImageCache | ImageStream:
+    """The training photos and, after them, the validation photos."""
+    pairs = [part.flat() for part in (shots.train, shots.validation)]
+    files, labels = [f for own, _ in pairs for f in own], [n for _, own in pairs for n in own]
+    spec = model.backbone.preprocess
+    if execution.cache == "off" or config.augment:
+        seed = config.seed if config.augment else None
+        return stream_images(model, files, labels, spec, listener.read, augment=seed)
+    return cache_images(model, files, labels, spec, listener.read, mode=execution.cache, folder=work)
+
+
+def _size(file: Path) -> int | None:
+    """Bytes of a photo; None where a list names one that is not there, which reading it will tell."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
+
+
+def _identity(config: TrainConfig, backbone: Backbone, shots: FewShot) -> Identity:
+    digest = hashlib.sha256()
+    for part in (shots.train, shots.validation):
+        for name, file, label in zip(part.relative(), *part.flat(), strict=True):
+            digest.update(f"{part.class_names[label]}\0{name}\0{_size(file)}\0".encode())
+    return Identity(
+        config=config,
+        backbone_digest=backbone.digest,
+        photos=digest.hexdigest(),
+        processes=distributed.size(),
+    )
+
+
+def _results(
+    model: AdaptedClip, shots: FewShot, seen: ImageSource, unseen: ImageSource, text: TextCache
+) -> tuple[Metrics, Calibration, Answers]:
+    """Accuracies on both sets of photos, and from the validation shots what the run is calibrated with."""
+    known = [_top1(logits, seen.labels) for logits in class_logits(model, seen, text)]
+    adapted, zero_shot = class_logits(model, unseen, text)
+    held = [_top1(logits, unseen.labels) for logits in (adapted, zero_shot)]
+    labels, classes = unseen.labels.cpu().numpy(), len(shots.train.class_names)
+    calibration = calibrate(adapted.numpy(), labels, classes)
+    chances = softmax(adapted.numpy().astype(np.float64) / calibration.temperature)
+    answers = Answers(shots.validation, chances, zero_shot.argmax(dim=-1).numpy())
+    return Metrics(*known, *(held if len(labels) else (None, None))), calibration, answers
+
+
+def _top1(logits: Tensor, labels: Tensor) -> float:
+    return logits.argmax(dim=-1).eq(labels.cpu()).float().mean().item()
+
+
+def _flat(step: Step) -> dict[str, float]:
+    return {"step": step.step, "epoch": step.epoch, "lr": step.lr, "accuracy": step.accuracy, **step.terms}

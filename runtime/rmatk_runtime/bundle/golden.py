@@ -1,0 +1,105 @@
+"""The golden set: a few pictures with what PyTorch made of them, so that a device can check itself.
+
+They are the user's own photos, or rendered ones where photos must not leave home. Each is kept before
+preprocessing (uint8, any size), with the digest of the tensor that preprocessing must give and the embedding
+that PyTorch gave. On a device without torch a wrong result is thus either the preprocessing's (digest
+differs) or the engine's (embedding differs), never a guess.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rmatk_runtime.arrays import Float32, UInt8
+from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.labels import ClassMatrix
+from rmatk_runtime.bundle.manifest import Decision, GoldenSource
+from rmatk_runtime.errors import BundleError
+
+
+@dataclass(frozen=True)
+class GoldenSet:
+    """``images``: G arrays (H, W, 3) uint8 RGB; ``names``: where each came from; ``labels``: of photos the
+    true class names ("" where unknown), of rendered pictures PyTorch's own answers; ``digests``:
+    :func:`~rmatk_runtime.pictures.preprocess.tensor_digest` of each preprocessed tensor;
+    ``embeddings`` (G, D) float32: PyTorch's, both branches present, unit length; ``source``: what kind of pictures they are."""
+
+    images: tuple[UInt8, ...]
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    digests: tuple[str, ...]
+    embeddings: Float32
+    source: GoldenSource
+
+    def __post_init__(self) -> None:
+        columns = (self.images, self.names, self.labels, self.digests, self.embeddings)
+        if not self.images or len({len(column) for column in columns}) != 1:
+            raise ValueError("the golden set's arrays are of different lengths")
+
+    def truth(self, known: Sequence[str]) -> tuple[str, ...] | None:
+        """The true labels, where there are any and all are among ``known``; of rendered pictures never."""
+        return self.labels if self.source == "photos" and set(self.labels) <= set(known) else None
+
+    def answers(self, classes: ClassMatrix, decision: Decision) -> Reached:
+        """What PyTorch answers on these pictures, given the labels of the moment."""
+        chances = Answers(classes, decision).probabilities(self.embeddings)
+        ordered = np.sort(chances, axis=1)
+        margins = ordered[:, -1] - ordered[:, -2] if len(classes.names) > 1 else ordered[:, -1]
+        return Reached(
+            classes=tuple(classes.names[best] for best in sorted(set(chances.argmax(axis=1).tolist()))),
+            smallest_margin=float(margins.min()),
+        )
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Which ``classes`` PyTorch answers with at least once, and by how much probability its least sure answer
+    leads: what a golden set can see go wrong."""
+
+    classes: tuple[str, ...]
+    smallest_margin: float
+
+
+def encode_golden(golden: GoldenSet) -> bytes:
+    """The golden set as compressed ``.npz`` bytes (no pickled objects)."""
+    arrays: dict[str, Any] = {f"image_{number:04d}": image for number, image in enumerate(golden.images)}
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        names=np.array(golden.names, dtype=np.str_),
+        labels=np.array(golden.labels, dtype=np.str_),
+        digests=np.array(golden.digests, dtype=np.str_),
+        embeddings=golden.embeddings,
+        **arrays,
+    )
+    return buffer.getvalue()
+
+
+def load_golden(path: Path, source: GoldenSource) -> GoldenSet:
+    """Read a golden set; its manifest says of which ``source`` it is.
+
+    Raises:
+        BundleError: unreadable or inconsistent.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            names = tuple(str(name) for name in arrays["names"])
+            return GoldenSet(
+                images=tuple(
+                    np.asarray(arrays[f"image_{number:04d}"], dtype=np.uint8) for number in range(len(names))
+                ),
+                names=names,
+                labels=tuple(str(label) for label in arrays["labels"]),
+                digests=tuple(str(digest) for digest in arrays["digests"]),
+                embeddings=np.asarray(arrays["embeddings"], dtype=np.float32),
+                source=source,
+            )
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path}: the golden set cannot be used: {error}", "export again") from error

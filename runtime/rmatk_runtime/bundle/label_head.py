@@ -1,0 +1,65 @@
+"""From embeddings to answers: class matrix, calibrated probabilities, top labels, reject threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rmatk_runtime.arrays import Float32, Float64
+from rmatk_runtime.bundle.labels import ClassMatrix
+from rmatk_runtime.bundle.manifest import Decision
+from rmatk_runtime.errors import RmatkError
+from rmatk_runtime.frames import Prediction, Score
+
+
+def softmax(logits: Float64) -> Float64:
+    """Probabilities (N, C) of logits (N, C); each row sums to 1."""
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The labels of one moment and how they are decided on; swapped as a whole, so never of two ages.
+
+    ``top_k``: labels per prediction, at most as many as there are classes. ``threshold``: reject below this
+    probability; None takes the decision's own.
+    """
+
+    classes: ClassMatrix
+    decision: Decision
+    top_k: int = 5
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise RmatkError(f"--top-k must be at least 1, not {self.top_k}")
+        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
+            raise RmatkError(f"--threshold must lie between 0 and 1, not {self.threshold}")
+
+    @property
+    def reject_below(self) -> float | None:
+        """The threshold in force; None: nothing is rejected."""
+        return self.decision.reject_threshold if self.threshold is None else self.threshold
+
+    def probabilities(self, embeddings: Float32) -> Float32:
+        """softmax(logit_scale / temperature * embeddings @ classes.T), computed in float64.
+
+        Args:
+            embeddings: (N, D) float32, unit length.
+
+        Returns:
+            (N, C) float32, each row sums to 1.
+        """
+        cosines = embeddings.astype(np.float64) @ self.classes.embeddings.astype(np.float64).T
+        scale = self.decision.logit_scale / self.decision.temperature
+        return softmax(cosines * scale).astype(np.float32)
+
+    def predict(self, chances: Float32) -> Prediction:
+        """The prediction for one row of probabilities (C,)."""
+        # A stable sort keeps the class matrix' order among equals, so that ties never depend on the engine.
+        best = np.argsort(-chances, kind="stable")[: self.top_k]
+        top = tuple(Score(self.classes.names[i], float(chances[i])) for i in best)
+        threshold = self.reject_below
+        return Prediction(top, rejected=threshold is not None and top[0].probability < threshold)

@@ -1,0 +1,181 @@
+"""The bundle's manifest: what is inside, what it means, where it came from, and how exact it must be.
+
+It is written last and read first. Unknown fields, wrong types and missing files are refused with the place
+they stand at (``$.graphs[0].file``), so that a bundle of another version never half works.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from rmatk_runtime.bundle.text_cleaning import Cleaning
+from rmatk_runtime.errors import BundleError
+from rmatk_runtime.pictures.preprocess import PreprocessSpec
+
+MANIFEST = "manifest.json"
+FORMAT: Literal["rmatk-bundle"] = "rmatk-bundle"
+VERSION: Literal[1] = 1
+
+Precision = Literal["fp32", "fp16", "int8"]
+Input = Literal["images", "pixels"]
+GoldenSource = Literal["photos", "rendered"]
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Size in bytes and hex SHA-256 of one file of the bundle."""
+
+    size: int
+    sha256: str
+
+
+class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The backbone: its open_clip name and weights tag, the digest of its weights, D of its embeddings."""
+
+    name: str
+    pretrained: str | None
+    backbone_digest: str
+    embed_dim: int
+
+
+class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One ONNX image encoder -> ``embeddings`` (N, D) float32, unit length.
+
+    ``input``: ``images`` (N, 3, H, W) float32 normalised, or ``pixels`` (N, H, W, 3) uint8 RGB at network
+    size, for servers that have no preprocessing of their own.
+    """
+
+    precision: Precision
+    file: str
+    input: Input = "images"
+    opset: int
+
+
+class TextEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The adapted text encoder: ``tokens`` (N, L) int64, L <= ``context_length`` -> ``embeddings`` (N, D).
+
+    ``cleaning``: what texts go through before the ``tokenizer`` file.
+    """
+
+    file: str
+    tokenizer: str
+    cleaning: Cleaning
+    context_length: int
+
+
+class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The class matrix' file and what its rows were embedded from.
+
+    ``templates``: prompts with ``{}`` where the class name goes; a row is the mean over them. ``prompts``:
+    the whole texts of those labels that were given prompts of their own, or renamed since.
+    """
+
+    file: str
+    templates: tuple[str, ...]
+    prompts: dict[str, tuple[str, ...]] = {}
+
+    def made_from(self, name: str) -> tuple[str, ...]:
+        """The texts that the row of ``name`` was embedded from."""
+        return self.prompts.get(name) or fill_in(self.templates, name)
+
+
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """From cosines to an answer: softmax(``logit_scale`` / ``temperature`` * cosine), then the threshold.
+
+    ``reject_threshold``: least probability of the best label that counts as an answer; None never rejects.
+    ``labels_changed``: other labels have come or gone since temperature and threshold were fitted, so they
+    may no longer suit.
+    """
+
+    logit_scale: float
+    temperature: float = 1.0
+    reject_threshold: float | None = None
+    labels_changed: bool = False
+
+
+class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The golden set: what parity runs on where PyTorch is not installed.
+
+    ``source``: ``photos``, the user's own, or ``rendered``, pictures drawn by rmatk that have no true label.
+    """
+
+    file: str
+    images: int
+    source: GoldenSource
+
+
+class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How far a stage may lie from PyTorch and still pass.
+
+    ``min_cosine``: least cosine between an image's two embeddings. ``max_embedding_difference``: largest
+    |difference| of one embedding entry. ``min_agreement``: least share of images with the same top-1 label.
+    """
+
+    min_cosine: float
+    max_embedding_difference: float
+    min_agreement: float
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The chain of digests from training to graphs, and the versions that made it."""
+
+    run_digest: str
+    adapter_digest: str
+    graph_digests: dict[str, str]
+    versions: dict[str, str]
+    created: str
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything a device needs to know about a bundle. ``files`` covers every file but this one."""
+
+    format: Literal["rmatk-bundle"] = FORMAT
+    version: Literal[1] = VERSION
+    model: ModelInfo
+    preprocess: PreprocessSpec
+    graphs: tuple[Graph, ...]
+    text: TextEncoder
+    labels: Labels
+    decision: Decision
+    golden: Golden | None
+    tolerances: dict[Precision, Tolerance]
+    provenance: Provenance
+    files: dict[str, FileEntry]
+
+    def graph_digest(self, file: str) -> str:
+        """Hex SHA-256 of a graph: of its file, or of file and weights together where these lie apart."""
+        parts = [self.files[name].sha256 for name in (file, data_file(file)) if name in self.files]
+        return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def data_file(graph: str) -> str:
+    """Where the weights of a graph file lie that is too large for one piece: ``FILE.data`` beside it."""
+    return f"{graph}.data"
+
+
+def fill_in(templates: Sequence[str], name: str) -> tuple[str, ...]:
+    """The prompts of a class: each template with its name in the place of ``{}``."""
+    return tuple(template.replace("{}", name) for template in templates)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The manifest as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def decode_manifest(data: bytes, where: str) -> Manifest:
+    """Parse and validate a manifest read from ``where``.
+
+    Raises:
+        BundleError: not JSON, another format or version, unknown, missing or mistyped fields.
+    """
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+        raise BundleError(
+            f"{where} is not a manifest that this version reads (format {FORMAT} {VERSION}): {error}",
+            "copy the bundle again, or export it again with this rmatk: rmatk export RUN -o BUNDLE",
+        ) from error

@@ -1,0 +1,1 @@
+"""What this machine can do; where not, why, and the cure."""

@@ -1,0 +1,1 @@
+"""From pictures to predictions: the classifier, and the pipeline that runs it on a source."""

@@ -1,0 +1,124 @@
+"""Pictures to labels: preprocessing, image encoder, and the labels as they are at the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+
+import numpy as np
+from PIL import Image
+
+from rmatk_runtime.arrays import Float32, UInt8
+from rmatk_runtime.backend import Backend
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.frames import Prediction
+from rmatk_runtime.labels.watch import LabelWatch
+from rmatk_runtime.pictures.preprocess import PreprocessSpec, normalise, resize
+from rmatk_runtime.selection import open_backend
+
+
+class Classifier:
+    """A bundle made ready to answer. Use as a context manager, or call :meth:`close`.
+
+    ``answers``: the labels in use. ``watch``: asked for changed ones by :meth:`refresh`; None keeps them.
+    Several threads may use one classifier: they take turns at the engine.
+    """
+
+    def __init__(
+        self, backend: Backend, spec: PreprocessSpec, answers: Answers, watch: LabelWatch | None = None
+    ) -> None:
+        self.backend = backend
+        self.spec = spec
+        self.answers = answers
+        self._watch = watch
+        self._engine_turn, self._answers_turn = Lock(), Lock()
+
+    @classmethod
+    def open(
+        cls,
+        bundle: Path,
+        *,
+        backend: str = "auto",
+        precision: str | None = None,
+        batch: int = 1,
+        allow_cpu: bool = False,
+        top_k: int = 5,
+        threshold: float | None = None,
+    ) -> Classifier:
+        """Verify a bundle and load its image encoder.
+
+        Args:
+            bundle: the bundle's folder.
+            backend: see :func:`~rmatk_runtime.selection.open_backend`.
+            precision: which of the bundle's graphs; None takes the first.
+            batch: how many pictures will mostly come at once.
+            allow_cpu: accept the CPU where a GPU backend was asked for but cannot start.
+            top_k: labels per prediction, at most as many as there are classes.
+            threshold: reject below this probability; None takes the bundle's own.
+
+        Raises:
+            BundleError: the bundle cannot be trusted.
+            BackendError: no engine can run it here as asked.
+        """
+        opened = Bundle.open(bundle)
+        watch = LabelWatch(opened)
+        answers = Answers(opened.classes(), opened.manifest.decision, top_k, threshold)
+        engine = open_backend(opened, backend, precision=precision, batch=batch, allow_cpu=allow_cpu)
+        return cls(engine, opened.manifest.preprocess, answers, watch)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the class matrix' order."""
+        return self.answers.classes.names
+
+    def refresh(self) -> None:
+        """Take over labels that were changed in the bundle; for the running loop, between two batches."""
+        if self._watch is not None and (changed := self._watch.poll()) is not None:
+            classes, decision = changed
+            with self._answers_turn:
+                self.answers = replace(self.answers, classes=classes, decision=decision)
+
+    def set_threshold(self, threshold: float | None) -> None:
+        """Reject below ``threshold`` from now on; None: below the bundle's own. Raises RmatkError."""
+        with self._answers_turn:
+            self.answers = replace(self.answers, threshold=threshold)
+
+    def prepare(self, images: Sequence[Image.Image | UInt8]) -> Float32:
+        """Pictures of any sizes, at least one -> (N, 3, H, W) float32, normalised."""
+        return normalise(np.stack([resize(image, self.spec) for image in images]), self.spec)
+
+    def embed(self, tensors: Float32) -> Float32:
+        """(N, 3, H, W) float32, normalised -> (N, D) float32, unit length; see :meth:`Backend.embed`."""
+        with self._engine_turn:
+            return self.backend.embed(tensors)
+
+    def classify(self, images: Sequence[Image.Image | UInt8]) -> list[Prediction]:
+        """Classify pictures of any sizes in one batch.
+
+        Args:
+            images: Pillow images, or (H, W, 3) uint8 RGB arrays.
+
+        Returns:
+            one prediction per picture, in order.
+        """
+        if not images:
+            return []
+        answers = self.answers
+        chances = answers.probabilities(self.embed(self.prepare(images)))
+        return [answers.predict(row) for row in chances]
+
+    def close(self) -> None:
+        """Release the engine."""
+        self.backend.close()
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,86 @@
+"""Temporal smoothing: probabilities averaged over the recent past, begun anew when the scene changes.
+
+Probabilities are averaged, not logits: the average of calibrated probabilities stays a distribution, and one
+frame that is wrong and sure of it cannot outweigh many that were not (the linear opinion pool; Genest and
+Zidek, "Combining probability distributions", 1986). The weights fall with time, not with frames, so that the
+same half-life means the same at any rate, and when frames are dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from rmatk_runtime.arrays import Float32, UInt8
+from rmatk_runtime.frames import Frame
+
+SCENE_CHANGE = 0.05
+"""Mean absolute difference of two thumbnails, as a share of the whole range, from which it is another scene.
+
+A pan over photographs stays below 0.012, a cut between them lies above 0.1 (640 x 480, 15 frames per second).
+"""
+
+_SIDE, _SAMPLES = 16, 64
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of the frame before."""
+
+    time: float
+    thumbnail: npt.NDArray[np.float32]
+    names: tuple[str, ...]
+
+    def goes_on_in(self, later: _Seen) -> bool:
+        return (
+            later.time > self.time
+            and later.names == self.names
+            and float(np.abs(later.thumbnail - self.thumbnail).mean()) < SCENE_CHANGE
+        )
+
+
+class Smoother:
+    """Exponential smoothing of one source's probabilities.
+
+    After ``half_life`` seconds a frame counts half of what it did. It begins anew where the picture changes
+    at once (:data:`SCENE_CHANGE`), where time does not go on (images, the next file), and where the labels
+    change.
+    """
+
+    def __init__(self, half_life: float) -> None:
+        self._half_life = half_life
+        self._last: _Seen | None = None
+        self._average: npt.NDArray[np.float64] = np.empty(0)
+
+    def smooth(self, frame: Frame, chances: Float32, names: tuple[str, ...]) -> Float32:
+        """The average up to and with ``frame``, which follows the frame given last.
+
+        Args:
+            frame: whose probabilities ``chances`` are.
+            chances: (C,) float32.
+            names: the C labels they belong to.
+
+        Returns:
+            (C,) float32, sums to 1 as ``chances`` does.
+        """
+        now = _Seen(frame.time, thumbnail(frame.image), names)
+        if self._last is not None and self._last.goes_on_in(now):
+            kept = 0.5 ** ((now.time - self._last.time) / self._half_life)
+            self._average = kept * self._average + (1.0 - kept) * chances
+        else:
+            self._average = chances.astype(np.float64)
+        self._last = now
+        return self._average.astype(np.float32)
+
+
+def thumbnail(image: UInt8) -> npt.NDArray[np.float32]:
+    """(H, W, 3) uint8 -> (16, 16, 3) float32 in [0, 1]: means over up to 64 x 64 samples of the picture."""
+    rows, columns = (max(1, side // _SAMPLES) for side in image.shape[:2])
+    samples = Image.fromarray(np.ascontiguousarray(image[::rows, ::columns]))
+    small = samples.resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    pixels = np.array(small, dtype=np.float32)
+    pixels /= np.float32(255.0)
+    return pixels

@@ -1,0 +1,1 @@
+"""NVIDIA's driver and CUDA, through their Python bindings."""

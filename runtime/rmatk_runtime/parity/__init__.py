@@ -1,0 +1,1 @@
+"""Parity: embeddings of two implementations compared, in terms of predictions."""

@@ -1,0 +1,1 @@
+"""TensorRT: engines are built, keyed, stored and run here."""

@@ -1,0 +1,81 @@
+"""How an engine is to be built, and what of it the TensorRT at hand cannot do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rmatk_runtime.nvidia.driver import Gpu
+from rmatk_runtime.tensorrt.key import BatchProfile, HardwareLevel, version_numbers
+from rmatk_runtime.tensorrt.library import TensorRt
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What the command line's flags of the same names say.
+
+    ``workspace``: MiB that one layer may use while running, None for what fits; ``timing_cache``: a file kept
+    from build to build; ``refit``: weights can be exchanged later; ``hardware_compat``, ``version_compat``:
+    see :mod:`rmatk_runtime.tensorrt.key`; ``compute_capabilities``: the GPUs to build for (``"8.9"``), for
+    TensorRT for RTX alone; empty for all that it supports.
+    """
+
+    batch: BatchProfile = field(default_factory=lambda: BatchProfile(1, 1, 8))
+    workspace: int | None = None
+    timing_cache: Path | None = None
+    refit: bool = False
+    hardware_compat: HardwareLevel = "none"
+    version_compat: bool = False
+    compute_capabilities: tuple[str, ...] = ()
+
+
+def aimed(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> BuildOptions:
+    """``options``, at this machine's GPU where it is one that TensorRT for RTX builds for only if told to."""
+    told = trt.flavour == "tensorrt" or options.compute_capabilities
+    if told or gpu is None or version_numbers(gpu.compute_capability) >= (8, 0):
+        return options
+    return replace(options, compute_capabilities=(gpu.compute_capability,))
+
+
+def objections(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> list[str]:
+    """What was asked for that ``trt`` cannot do here, each named by its flag; empty where all can be done."""
+    found = _rtx_objections(trt, options, gpu) if trt.flavour == "tensorrt_rtx" else []
+    if trt.flavour == "tensorrt" and options.compute_capabilities:
+        found.append(
+            "--compute-capability is for TensorRT for RTX; TensorRT builds for the GPU of this machine "
+            "(--hardware-compat lets others in)"
+        )
+    if hardware_level(trt, options.hardware_compat) is None:
+        found.append(f"--hardware-compat {options.hardware_compat}: {trt.title} does not know it")
+    return found
+
+
+def _rtx_objections(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> list[str]:
+    """Its builder accepts these calls and ignores them, or fails for want of a library (seen in 1.7)."""
+    found = []
+    if options.timing_cache is not None:
+        found.append("--timing-cache: TensorRT for RTX times nothing while it builds and has no timing cache")
+    if options.hardware_compat != "none":
+        found.append(
+            "--hardware-compat is for TensorRT; engines of TensorRT for RTX run on compute capability 8.0 "
+            "and newer, or on those given as --compute-capability"
+        )
+    if options.version_compat:
+        found.append("--version-compat: TensorRT for RTX lacks the lean runtime that such a plan contains")
+    if options.refit and gpu is None:
+        found.append("--refit: TensorRT for RTX builds such engines on a GPU only, and there is none here")
+    for target in options.compute_capabilities:
+        if compute_capability(trt, target) is None:
+            found.append(f"--compute-capability {target}: {trt.title} cannot build for it")
+    return found
+
+
+def compute_capability(trt: TensorRt, target: str) -> Any | None:
+    """The module's name for ``"8.9"``, or None where it has none."""
+    return trt.member("ComputeCapability", f"SM{target.replace('.', '')}")
+
+
+def hardware_level(trt: TensorRt, level: HardwareLevel) -> Any | None:
+    """The module's name for a level of hardware compatibility, or None where it has none."""
+    return trt.member("HardwareCompatibilityLevel", level.upper())
