@@ -97,7 +97,9 @@ class Execution(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """
 
     cache: Literal["auto", "memory", "disk", "off"] = "auto"
-    """Where the frozen blocks' output is kept; auto: in memory up to :data:`rmatk.training.cache.MEMORY_BUDGET`."""
+    """Where the frozen blocks' output is kept.
+
+    auto: in memory up to :data:`rmatk.training.cache.MEMORY_BUDGET`."""
     checkpoint_every: float = 15.0
     """Seconds between checkpoints, at least; 0: one after every step."""
     fresh: bool = False

@@ -39,8 +39,8 @@ def test_the_wheel_holds_every_file_of_the_three_rooms_and_nothing_else(built: P
     assert names - info == expected
     data = {
         "rmatk/backbones/micro/weights.safetensors",
-        "rmatk/report.html",
-        "rmatk_runtime/probes/identity.onnx",
+        "rmatk/pages/report.html",
+        "rmatk_runtime/doctor/identity.onnx",
     }
     assert data <= names
     assert {f"{Path(room).name}/py.typed" for room in ROOMS} <= names

@@ -29,7 +29,8 @@ class GoldenSet:
     """``images``: G arrays (H, W, 3) uint8 RGB; ``names``: where each came from; ``labels``: of photos the
     true class names ("" where unknown), of rendered pictures PyTorch's own answers; ``digests``:
     :func:`~rmatk_runtime.pictures.preprocess.tensor_digest` of each preprocessed tensor;
-    ``embeddings`` (G, D) float32: PyTorch's, both branches present, unit length; ``source``: what kind of pictures they are."""
+    ``embeddings`` (G, D) float32: PyTorch's, both branches present, unit length;
+    ``source``: what kind of pictures they are."""
 
     images: tuple[UInt8, ...]
     names: tuple[str, ...]

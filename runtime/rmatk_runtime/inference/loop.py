@@ -4,8 +4,8 @@
     decode, convert  resize, normalise   embed, answer     the caller's thread
 
 Each arrow hands over one batch at a time (:class:`~rmatk_runtime.prefetch.Ahead`), so memory is bounded
-and the slowest stage sets the pace. Decoding, resizing and engines release the GIL, so the stages really overlap.
-From files nothing is lost. A live source is not read ahead, and a prepared frame gives way to a newer one:
+and the slowest stage sets the pace. Decoding, resizing and engines release the GIL, so the stages really
+overlap. From files nothing is lost. A live source is not read ahead, and a prepared frame gives way to a newer one:
 what is classified is what the camera sees now.
 """
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.runtime.test_tensorrt_backend import check, images, write_graph
 
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BackendError
@@ -24,6 +23,7 @@ from rmatk_runtime.tensorrt.library import TensorRt
 from rmatk_runtime.tensorrt.store import Engine, delete_engine, write_engine
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime, Status
 from tests.runtime.fakes.tensorrt_runtime import fake_plan, fake_tensorrt
+from tests.runtime.tensorrt.test_backend import check, images, write_graph
 
 VERSION = "1.7.1"
 KEY = KernelKey(plan="a" * 64, tensorrt=VERSION, gpu="NVIDIA L4", compute_capability="8.9", driver="13.0")
