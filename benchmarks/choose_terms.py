@@ -1,6 +1,7 @@
 """Which settings to prefer, decided without any test photo and without any new class.
 
-    python benchmarks/choose_terms.py --data DIR --try l3=0.1,l4=0.1 --try l3=1,l4=1 --seeds 1,2,3
+    python benchmarks/choose_terms.py --data DIR --seeds 1,2,3 \
+        --try image_con_weight=0.1,text_con_weight=0.1 --try image_con_weight=1,text_con_weight=1
 
 Of the training part only the base classes are touched. Every seed splits them anew at random into classes
 to train on and classes to pretend are new; of the former 3/4 of the photos are trained on and 1/4 validated

@@ -35,7 +35,7 @@ import numpy as np
 import onnxruntime
 
 from rmatk_runtime.arrays import Float32
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.frames import Frame, Prediction
@@ -109,7 +109,7 @@ def make_classifier(model: str, folder: Path) -> Classifier:
     rows = np.random.default_rng(0).normal(size=(CLASSES, width)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     labels = ClassMatrix(tuple(f"label {number}" for number in range(CLASSES)), rows)
-    return Classifier(backend, spec, Answers(labels, Decision(logit_scale=100.0)))
+    return Classifier(backend, spec, LabelHead(labels, Decision(logit_scale=100.0)))
 
 
 def run_video(classifier: Classifier, video: str, frames: int, folder: Path) -> tuple[Summary, MemorySink]:
@@ -176,8 +176,8 @@ def stages_alone(classifier: Classifier, video: str, folder: Path) -> dict[str, 
 
     def infer() -> None:
         for batch in tensors:
-            for row in classifier.answers.probabilities(classifier.backend.embed(batch)):
-                classifier.answers.predict(row)
+            for row in classifier.head.probabilities(classifier.backend.embed(batch)):
+                classifier.head.predict(row)
 
     def write() -> None:
         with JsonlSink(folder / "alone.jsonl") as sink:

@@ -87,10 +87,10 @@ class Naive:
         classes = mean_of_templates(text.head(x, lengths), 1)
         return LossTerms(
             ce=classification(model.logit_scale * image @ classes.T, labels),
-            image_rec=config.l1 * image_rec,
-            text_rec=config.l2 * text_rec,
-            image_con=config.l3 * consistency(image, frozen_image),
-            text_con=config.l4 * consistency(classes, self.frozen_text),
+            image_rec=config.image_rec_weight * image_rec,
+            text_rec=config.text_rec_weight * text_rec,
+            image_con=config.image_con_weight * consistency(image, frozen_image),
+            text_con=config.text_con_weight * consistency(classes, self.frozen_text),
         )
 
 

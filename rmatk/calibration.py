@@ -87,8 +87,8 @@ def fit_temperature(logits: Float64, labels: npt.NDArray[np.int64]) -> float:
     """
 
     def loss(log_temperature: float) -> float:
-        chances = np.log(softmax(logits / math.exp(log_temperature)) + np.finfo(np.float64).tiny)
-        return float(-chances[np.arange(len(labels)), labels].mean())
+        probabilities = np.log(softmax(logits / math.exp(log_temperature)) + np.finfo(np.float64).tiny)
+        return float(-probabilities[np.arange(len(labels)), labels].mean())
 
     low, high = math.log(_LOWEST), math.log(_HIGHEST)
     while high - low > 1e-6:

@@ -7,6 +7,9 @@ from typing import Literal
 
 import msgspec
 
+LOSS_WEIGHTS = ("image_rec_weight", "text_rec_weight", "image_con_weight", "text_con_weight")
+"""l1 to l4 of METHOD.md, by which names run.json keeps them."""
+
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every setting of a training run.
@@ -40,13 +43,13 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """How many of the image tower's last blocks are adapted; None: two thirds, rounded (MMA: 8 of 12)."""
     text_blocks: int | None = None
     """The same for the text tower."""
-    l1: float = 1.0
+    image_rec_weight: float = msgspec.field(default=1.0, name="l1")
     """Weight of the image tower's reconstruction loss."""
-    l2: float = 1.0
+    text_rec_weight: float = msgspec.field(default=1.0, name="l2")
     """Weight of the text tower's reconstruction loss."""
-    l3: float = 0.2
+    image_con_weight: float = msgspec.field(default=0.2, name="l3")
     """Weight of the image features' consistency loss."""
-    l4: float = 0.2
+    text_con_weight: float = msgspec.field(default=0.2, name="l4")
     """Weight of the class embeddings' consistency loss."""
     templates: tuple[str, ...] = ("a photo of a {}.",)
     """Prompts; a class's embedding is the mean over them."""
@@ -67,7 +70,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             ),
             *_problems(
                 "at least 0",
-                {n: getattr(self, n) for n in ("seed", "weight_decay", "momentum", "l1", "l2", "l3", "l4")},
+                {name: getattr(self, name) for name in ("seed", "weight_decay", "momentum", *LOSS_WEIGHTS)},
                 0,
             ),
             *(

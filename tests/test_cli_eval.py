@@ -109,7 +109,18 @@ def test_photos_that_are_not_there_are_a_named_error(rmatk, tmp_path):
 
 def test_the_benchmark_ends_in_one_json_object(data, capsys, monkeypatch):
     script = Path(__file__).parents[1] / "benchmarks" / "base_to_new.py"
-    args = ["--data", str(data), "--seeds", "1,2", "--set", "epochs=1", "--set", "shots=2", "--set", "l3=0.5"]
+    args = [
+        "--data",
+        str(data),
+        "--seeds",
+        "1,2",
+        "--set",
+        "epochs=1",
+        "--set",
+        "shots=2",
+        "--set",
+        "image_con_weight=0.5",
+    ]
     monkeypatch.setattr(sys, "argv", [str(script), *args])
     monkeypatch.syspath_prepend(str(script.parent))
     runpy.run_path(str(script), run_name="__main__")

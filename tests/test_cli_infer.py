@@ -21,7 +21,7 @@ from PIL import Image
 
 from rmatk_runtime.arrays import Float32
 from rmatk_runtime.backend import Backend
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.errors import BundleError
@@ -57,7 +57,7 @@ class FakeClassifier(Classifier):
         if not bundle.is_dir():
             raise BundleError(f"no such bundle: {bundle}", "rmatk export RUN -o BUNDLE")
         classes = ClassMatrix(("red", "blue"), np.eye(2, dtype=np.float32))
-        answers = Answers(classes, Decision(logit_scale=math.log(4)), top_k, threshold)
+        answers = LabelHead(classes, Decision(logit_scale=math.log(4)), top_k, threshold)
         cls.opened, cls.backend = options, RedOrBlue()
         return cls(cls.backend, PreprocessSpec(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), answers)
 

@@ -26,7 +26,7 @@ def text(document: str) -> str:
 
 
 def test_defaults_of_training():
-    from rmatk.config import TrainConfig, default_blocks
+    from rmatk.config import LOSS_WEIGHTS, TrainConfig, default_blocks
     from rmatk.data.photos import MOST_VALIDATION_SHOTS
 
     config = TrainConfig()
@@ -41,7 +41,7 @@ def test_defaults_of_training():
     assert cells("METHOD.md", "bottleneck")[1] == f"r = {config.rank}"
     assert cells("METHOD.md", "scale")[1].startswith(f"s = {config.scale:g}, ")
     assert cells("METHOD.md", "adapted blocks")[1].endswith(f"{default_blocks(12)} of 12")
-    weights = ", ".join(f"{value:g}" for value in (config.l1, config.l2, config.l3, config.l4))
+    weights = ", ".join(f"{value:g}" for value in (getattr(config, name) for name in LOSS_WEIGHTS))
     assert f"l1 to l4 are not public. Ours: {weights}, chosen" in text("METHOD.md")
 
 

@@ -15,7 +15,7 @@ from rmatk_runtime.nvidia.cuda import Cuda
 from rmatk_runtime.nvidia.driver import Gpu
 from rmatk_runtime.tensorrt import backend as tensorrt
 from rmatk_runtime.tensorrt import machine
-from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey, Here
+from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey, Machine
 from rmatk_runtime.tensorrt.library import TensorRt
 from rmatk_runtime.tensorrt.store import write_engine
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
@@ -59,7 +59,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCudaRuntime:
     cuda = Failing()
-    here = Here("aarch64", ORIN.name, ORIN.compute_capability, {"tensorrt": VERSION})
+    here = Machine("aarch64", ORIN.name, ORIN.compute_capability, {"tensorrt": VERSION})
     module = fake_tensorrt(cuda, VERSION)
     monkeypatch.setattr(selection, "list_gpus", lambda: [ORIN])
     monkeypatch.setattr(machine, "this_machine", lambda: here)

@@ -56,7 +56,7 @@ def pooled(model: CLIP, images: torch.Tensor) -> torch.Tensor:
         model.visual.proj = projection
 
 
-def fit(x: torch.Tensor, y: torch.Tensor, classes: int, l2: float) -> torch.nn.Linear:
+def fit(x: torch.Tensor, y: torch.Tensor, classes: int, strength: float) -> torch.nn.Linear:
     """Logistic regression by LBFGS from zero: x (N, D), y (N,)."""
     linear = torch.nn.Linear(x.shape[1], classes)
     torch.nn.init.zeros_(linear.weight)
@@ -65,7 +65,7 @@ def fit(x: torch.Tensor, y: torch.Tensor, classes: int, l2: float) -> torch.nn.L
 
     def closure() -> torch.Tensor:
         opt.zero_grad()
-        loss = F.cross_entropy(linear(x), y) + l2 * linear.weight.square().sum() / 2
+        loss = F.cross_entropy(linear(x), y) + strength * linear.weight.square().sum() / 2
         loss.backward()
         return loss
 
@@ -99,8 +99,10 @@ def probe(train: Features, test: Features, seed: int = 0) -> tuple[float, float]
     x, xt = (x - mean) / std, (test[0] - mean) / std
     classes = int(y.max()) + 1
     scores = {}
-    for l2 in STRENGTHS:
+    for strength in STRENGTHS:
         parts = [split_shots(y, seed + s) for s in range(3)]
-        scores[l2] = float(np.mean([accuracy(fit(x[a], y[a], classes, l2), x[b], y[b]) for a, b in parts]))
-    best = max(scores, key=lambda l2: scores[l2])
+        scores[strength] = float(
+            np.mean([accuracy(fit(x[a], y[a], classes, strength), x[b], y[b]) for a, b in parts])
+        )
+    best = max(scores, key=lambda strength: scores[strength])
     return accuracy(fit(x, y, classes, best), xt, test[1]), scores[best]

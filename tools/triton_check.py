@@ -34,7 +34,7 @@ from rmatk_export.serving.check import own_answers
 from rmatk_export.serving.record import marker
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 
 SERVER, PACKAGES = "nvidia-pytriton==0.7.0", ("numpy<2", "onnxruntime<1.21")
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-3, "int8": 1e-2}  # another ONNX Runtime: other sums, other roundings
@@ -114,7 +114,7 @@ def check(client: grpc.InferenceServerClient, bundle: Bundle, precision: str, mo
     """What was found, a line each; raises AssertionError where it is not as it should be."""
     own, names = own_answers(bundle, bundle.graph(precision)), bundle.classes().names
     pixels = own.pixels
-    expected = Answers(bundle.classes(), bundle.manifest.decision).probabilities(own.embeddings)
+    expected = LabelHead(bundle.classes(), bundle.manifest.decision).probabilities(own.embeddings)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         rows = [index % len(pixels) for index in range(AT_ONCE)]
         found = np.concatenate(list(pool.map(lambda row: ask(client, model, pixels[row : row + 1]), rows)))

@@ -42,21 +42,21 @@ def bench(
     """Measure a bundle on this machine: every format side by side."""
     import msgspec
 
-    from rmatk_runtime.bench.measure import Material, Plan
+    from rmatk_runtime.bench.measure import BenchPictures, BenchPlan
     from rmatk_runtime.bench.measure import bench as measure
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.selection import BACKENDS
 
     sizes = _batches(batch)
     opened = Bundle.open(bundle)
-    plan = Plan(
+    plan = BenchPlan(
         backends=tuple(name for name in BACKENDS if name != "auto") if backend == "all" else (backend,),
         precisions=_precisions(opened, precision),
         batches=sizes,
         repeats=repeats,
         warmup=warmup,
     )
-    material = Material(opened, source, _photos(data))
+    material = BenchPictures(opened, source, _photos(data))
     with console.progress_bar(quiet=as_json) as bar:
         task = bar.add_task("bench", total=len(plan.backends) * len(plan.precisions) * len(sizes), note="")
         found = measure(opened, plan, material, lambda text: bar.update(task, advance=1, note=text))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rmatk_export.parity.bisect import Bisection
     from rmatk_runtime.arrays import UInt8
     from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.golden_check import Engine
+    from rmatk_runtime.golden_check import Candidate
     from rmatk_runtime.parity.compare import StageResult
 
 
@@ -28,7 +28,7 @@ class Checked:
     reference: Callable[[], ModelProto | None]
 
 
-def check_carried(bundle: Bundle, engines: Sequence[Engine]) -> Checked:
+def check_carried(bundle: Bundle, engines: Sequence[Candidate]) -> Checked:
     """Check from the golden set that the bundle carries."""
     from rmatk_runtime.golden_check import check_golden, golden_of
 
@@ -42,7 +42,9 @@ def check_carried(bundle: Bundle, engines: Sequence[Engine]) -> Checked:
     return Checked(stages, basis, pictures.__getitem__, lambda: None)
 
 
-def check_photos(bundle: Bundle, engines: Sequence[Engine], run: Path, data: Path, *, quiet: bool) -> Checked:
+def check_photos(
+    bundle: Bundle, engines: Sequence[Candidate], run: Path, data: Path, *, quiet: bool
+) -> Checked:
     """Check against the run, in PyTorch, on the photos in ``data``."""
     from rmatk.backbones.backbone import load_backbone
     from rmatk.cli.console import print_notes, progress_bar
@@ -76,7 +78,7 @@ def check_photos(bundle: Bundle, engines: Sequence[Engine], run: Path, data: Pat
 
 
 def bisect_checked(
-    bundle: Bundle, engines: Sequence[Engine], checked: Checked, *, quiet: bool
+    bundle: Bundle, engines: Sequence[Candidate], checked: Checked, *, quiet: bool
 ) -> list[Bisection]:
     """Bisect what failed, or all graphs where nothing did.
 

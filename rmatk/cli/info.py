@@ -12,7 +12,7 @@ from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.tensorrt.store import Found
+    from rmatk_runtime.tensorrt.store import FoundEngine
 
 
 @app.command()
@@ -106,7 +106,7 @@ def _golden(record: dict[str, Any] | None, classes: int) -> str:
     )
 
 
-def _engine_records(engines: list[Found]) -> list[dict[str, Any]]:
+def _engine_records(engines: list[FoundEngine]) -> list[dict[str, Any]]:
     return [
         {
             "file": str(found.path),
@@ -118,7 +118,7 @@ def _engine_records(engines: list[Found]) -> list[dict[str, Any]]:
     ]
 
 
-def _describe(found: Found) -> str:
+def _describe(found: FoundEngine) -> str:
     """What an engine is for, whether it was checked, and whether it may be used here."""
     from rmatk_runtime.tensorrt.key import target
 

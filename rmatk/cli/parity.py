@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rmatk.cli import app
-from rmatk.cli.infer.options import Backend
+from rmatk.cli.infer.options import BackendOption
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def parity(
     against: Annotated[
         Path | None, typer.Option(metavar="RUN", help="The run to compare with, in PyTorch, on DATA.")
     ] = None,
-    backend: Backend = "auto",
+    backend: BackendOption = "auto",
     bisect: Annotated[
         bool, typer.Option("--bisect", help="Find the first node of a failing graph that departs.")
     ] = False,

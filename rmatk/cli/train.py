@@ -51,10 +51,18 @@ def train(
     text_blocks: Annotated[
         int | None, typer.Option(metavar="N", help="Last text blocks to adapt; two thirds unless told.")
     ] = None,
-    l1: Annotated[float, typer.Option(metavar="X", help="Weight of the image reconstruction loss.")] = 1.0,
-    l2: Annotated[float, typer.Option(metavar="X", help="Weight of the text reconstruction loss.")] = 1.0,
-    l3: Annotated[float, typer.Option(metavar="X", help="Weight of the image consistency loss.")] = 0.2,
-    l4: Annotated[float, typer.Option(metavar="X", help="Weight of the text consistency loss.")] = 0.2,
+    image_rec_weight: Annotated[
+        float, typer.Option(metavar="X", help="Weight of the image reconstruction loss.")
+    ] = 1.0,
+    text_rec_weight: Annotated[
+        float, typer.Option(metavar="X", help="Weight of the text reconstruction loss.")
+    ] = 1.0,
+    image_con_weight: Annotated[
+        float, typer.Option(metavar="X", help="Weight of the image consistency loss.")
+    ] = 0.2,
+    text_con_weight: Annotated[
+        float, typer.Option(metavar="X", help="Weight of the text consistency loss.")
+    ] = 0.2,
     template: Annotated[
         list[str] | None,
         typer.Option(

@@ -17,7 +17,7 @@ import msgspec
 from rmatk.backbones.backbone import MICRO, Backbone, load_backbone
 from rmatk.config import TrainConfig
 from rmatk.data.photos import read_folder
-from rmatk.demo.material import Material, render
+from rmatk.demo.material import DemoFiles, render
 from rmatk.deployment.from_run import export_source
 from rmatk.evaluation.accuracy import EvalReport, evaluate
 from rmatk.parity.against_run import check_against_run
@@ -54,7 +54,7 @@ class DemoResult:
     """What the demo came to; accuracies are shares in [0, 1]. ``predictions``: one per video frame."""
 
     out: Path
-    material: Material
+    material: DemoFiles
     run: Run
     report: EvalReport
     stages: tuple[StageResult, ...]
@@ -124,14 +124,14 @@ def _make_room(out: Path) -> None:
     write_atomic(out / MARKER, msgspec.json.encode({"format": "rmatk-demo", "holds": PARTS}))
 
 
-def _evaluate(run: Run, backbone: Backbone, material: Material) -> EvalReport:
+def _evaluate(run: Run, backbone: Backbone, material: DemoFiles) -> EvalReport:
     record = run.record
     return evaluate(
         restore(run, backbone), record.class_names, record.config.templates, read_folder(material.test)
     )
 
 
-def _parity(bundle: Path, run: Run, backbone: Backbone, material: Material) -> tuple[StageResult, ...]:
+def _parity(bundle: Path, run: Run, backbone: Backbone, material: DemoFiles) -> tuple[StageResult, ...]:
     opened = Bundle.open(bundle)
     with open_engines(opened, "cpu") as engines:
         stages = check_against_run(opened, engines, run, backbone, read_folder(material.test))
@@ -152,7 +152,7 @@ class _Kept(Sink):
         self.predictions.append(prediction)
 
 
-def _infer(out: Path, material: Material) -> tuple[Summary, tuple[Prediction, ...]]:
+def _infer(out: Path, material: DemoFiles) -> tuple[Summary, tuple[Prediction, ...]]:
     kept = _Kept()
     with (
         Classifier.open(out / "bundle", backend="cpu") as classifier,

@@ -25,7 +25,7 @@ SECONDS, RATE = 10, 15
 
 
 @dataclass(frozen=True)
-class Material:
+class DemoFiles:
     """Folders of training and test photos (one subfolder per kind), the video, and each frame's true kind."""
 
     train: Path
@@ -34,7 +34,7 @@ class Material:
     truth: tuple[str, ...]
 
 
-def render(out: Path, seed: int) -> Material:
+def render(out: Path, seed: int) -> DemoFiles:
     """Render everything into ``out``.
 
     Raises:
@@ -54,7 +54,7 @@ def render(out: Path, seed: int) -> Material:
     table = io.StringIO()
     csv.writer(table).writerows([("frame", "kind"), *enumerate(truth)])
     write_atomic(out / "video" / "truth.csv", table.getvalue().encode())
-    return Material(train, test, path, tuple(truth))
+    return DemoFiles(train, test, path, tuple(truth))
 
 
 def _noting(frames: Iterator[tuple[UInt8, str]], truth: list[str]) -> Iterator[UInt8]:

@@ -42,12 +42,12 @@ class LinearProbe:
         x = (features - self.mean) / self.std
         inner, held = _quarter(labels, seed)
         hits = {
-            l2: float((x[held] @ w + b).argmax(dim=-1).eq(labels[held]).float().mean())
-            for l2 in STRENGTHS
-            for w, b in [_logistic(x[inner], labels[inner], classes, l2)]
+            strength: float((x[held] @ w + b).argmax(dim=-1).eq(labels[held]).float().mean())
+            for strength in STRENGTHS
+            for w, b in [_logistic(x[inner], labels[inner], classes, strength)]
         }
-        self.l2 = max(STRENGTHS, key=lambda l2: hits[l2])
-        self.weight, self.bias = _logistic(x, labels, classes, self.l2)
+        self.strength = max(STRENGTHS, key=lambda strength: hits[strength])
+        self.weight, self.bias = _logistic(x, labels, classes, self.strength)
 
     def logits(self, features: Tensor) -> Tensor:
         """Features (n, De) -> (n, classes)."""
@@ -113,7 +113,7 @@ def _quarter(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(inner), torch.tensor(held)
 
 
-def _logistic(x: Tensor, labels: Tensor, classes: int, l2: float) -> tuple[Tensor, Tensor]:
+def _logistic(x: Tensor, labels: Tensor, classes: int, strength: float) -> tuple[Tensor, Tensor]:
     """Weights (De, classes) and bias (classes,) by L-BFGS from zero."""
     weight = torch.zeros(x.shape[1], classes, device=x.device, requires_grad=True)
     bias = torch.zeros(classes, device=x.device, requires_grad=True)
@@ -121,7 +121,7 @@ def _logistic(x: Tensor, labels: Tensor, classes: int, l2: float) -> tuple[Tenso
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(x @ weight + bias, labels) + l2 * weight.square().sum() / 2
+        loss = F.cross_entropy(x @ weight + bias, labels) + strength * weight.square().sum() / 2
         torch.autograd.backward(loss)
         return loss
 

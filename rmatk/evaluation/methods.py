@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmatk.config import TrainConfig
+from rmatk.config import LOSS_WEIGHTS, TrainConfig
 from rmatk.data.photos import Dataset
 from rmatk.evaluation.baselines import LinearProbe, tip_logits, trained_keys
 from rmatk.evaluation.features import FrozenFeatures
@@ -30,13 +30,13 @@ Fitted = Callable[[tuple[str, ...], tuple[str, ...]], "Classify | None"]
 
 ABLATIONS: dict[str, dict[str, float]] = {
     "rmadapter": {},
-    "adapter-only": {"l1": 0, "l2": 0, "l3": 0, "l4": 0},
-    "no-reconstruction": {"l1": 0, "l2": 0},
-    "no-image-reconstruction": {"l1": 0},
-    "no-text-reconstruction": {"l2": 0},
-    "no-consistency": {"l3": 0, "l4": 0},
-    "no-image-consistency": {"l3": 0},
-    "no-text-consistency": {"l4": 0},
+    "adapter-only": dict.fromkeys(LOSS_WEIGHTS, 0),
+    "no-reconstruction": {"image_rec_weight": 0, "text_rec_weight": 0},
+    "no-image-reconstruction": {"image_rec_weight": 0},
+    "no-text-reconstruction": {"text_rec_weight": 0},
+    "no-consistency": {"image_con_weight": 0, "text_con_weight": 0},
+    "no-image-consistency": {"image_con_weight": 0},
+    "no-text-consistency": {"text_con_weight": 0},
 }
 """RMAdapter, and RMAdapter with terms of its loss switched off; without all four it is like MMA."""
 
@@ -67,7 +67,7 @@ def zero_shot(task: Task) -> Fitted:
 
 
 def adapters(**terms: float) -> Callable[[Task], Fitted]:
-    """RMAdapter with some of the weights l1..l4 of its loss replaced."""
+    """RMAdapter with some of the weights of its loss replaced."""
 
     def train(task: Task) -> Fitted:
         config = msgspec.structs.replace(task.config, templates=task.templates, **terms)

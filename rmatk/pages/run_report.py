@@ -24,19 +24,19 @@ _MISTAKES = 18
 
 
 @dataclass(frozen=True)
-class Answers:
+class ValidationAnswers:
     """What the model says of the validation photos.
 
-    ``chances`` (N, C) float64: probabilities at the run's temperature; ``zero_shot`` (N,) int64: CLIP's own
+    ``probabilities`` (N, C) float64 at the run's temperature; ``zero_shot`` (N,) int64: CLIP's own
     answers. Photos are in the order of ``photos.flat()``.
     """
 
     photos: Dataset
-    chances: npt.NDArray[np.float64]
+    probabilities: npt.NDArray[np.float64]
     zero_shot: npt.NDArray[np.int64]
 
 
-def write_report(folder: Path, record: RunRecord, answers: Answers) -> None:
+def write_report(folder: Path, record: RunRecord, answers: ValidationAnswers) -> None:
     """Write ``report.html`` beside the ``metrics.jsonl`` in ``folder``.
 
     Raises:
@@ -51,7 +51,9 @@ def write_report(folder: Path, record: RunRecord, answers: Answers) -> None:
         figures="".join(f"<div><b>{value}</b>{name}</div>" for name, value in _headline(record)),
         notes="".join(f"<p>Note: {escape(note)}</p>" for note in record.notes),
         curves="".join(curve(name, [line[name] for line in lines]) for name in names),
-        validation=_validation(answers) if len(answers.chances) else "<p>There were no photos to spare.</p>",
+        validation=_validation(answers)
+        if len(answers.probabilities)
+        else "<p>There were no photos to spare.</p>",
         settings=rows(_settings(record)),
     )
     title = f"{config.model}, {len(record.class_names)} classes"
@@ -68,11 +70,11 @@ def _headline(record: RunRecord) -> list[tuple[str, str]]:
     return [(name, percent(value)) for name, value in shown if value is not None]
 
 
-def _validation(answers: Answers) -> str:
+def _validation(answers: ValidationAnswers) -> str:
     """Accuracy by class, the confusion matrix, and the mistakes the model was surest of."""
     names = answers.photos.class_names
     truth = np.array(answers.photos.flat()[1])
-    said = answers.chances.argmax(axis=1)
+    said = answers.probabilities.argmax(axis=1)
     counts = np.zeros((len(names), len(names)), np.int64)
     np.add.at(counts, (truth, said), 1)
     table = rows(
@@ -89,8 +91,8 @@ def _validation(answers: Answers) -> str:
     )
 
 
-def _mistakes(answers: Answers, truth: npt.NDArray[np.int64], said: npt.NDArray[np.int64]) -> str:
-    sure = answers.chances.max(axis=1)
+def _mistakes(answers: ValidationAnswers, truth: npt.NDArray[np.int64], said: npt.NDArray[np.int64]) -> str:
+    sure = answers.probabilities.max(axis=1)
     wrong = np.flatnonzero(said != truth)
     files, names = answers.photos.flat()[0], answers.photos.class_names
     return "".join(

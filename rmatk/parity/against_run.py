@@ -27,14 +27,14 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Precision
 from rmatk_runtime.errors import RunError, command
-from rmatk_runtime.golden_check import Engine
+from rmatk_runtime.golden_check import Candidate
 from rmatk_runtime.parity.compare import PREPROCESSING, TOLERANCES, StageResult, compare_embeddings
 from rmatk_runtime.pictures.preprocess import normalise
 
 
 def check_against_run(
     bundle: Bundle,
-    engines: Sequence[Engine],
+    engines: Sequence[Candidate],
     run: Run,
     backbone: Backbone,
     photos: Dataset,

@@ -33,7 +33,7 @@ MEMORY_BUDGET = 2 << 30
 _BATCH = 32
 
 
-class ImageSource(Protocol):
+class PhotoBatches(Protocol):
     """Labelled photos as training reads them; ``labels`` (N,) int64 on the model's device."""
 
     @property
@@ -59,7 +59,7 @@ class ImageCache:
     labels: Tensor
 
     def batch(self, chosen: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
-        """See :meth:`ImageSource.batch`; every epoch is the same."""
+        """See :meth:`PhotoBatches.batch`; every epoch is the same."""
         x = self.x[chosen.to(self.x.device)]
         if self.x.device != self.frozen.device:  # pinned memory is copied while the device goes on working
             x = x.pin_memory().to(self.frozen.device, non_blocking=True)
@@ -88,7 +88,7 @@ class ImageStream:
 
     @torch.no_grad()
     def batch(self, chosen: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
-        """See :meth:`ImageSource.batch`.
+        """See :meth:`PhotoBatches.batch`.
 
         Raises:
             DataError: a photo that cannot be read any more.
@@ -188,7 +188,7 @@ def cache_texts(model: AdaptedClip, names: Sequence[str], templates: Sequence[st
 
 
 @torch.no_grad()
-def class_logits(model: AdaptedClip, images: ImageSource, text: TextCache) -> tuple[Tensor, Tensor]:
+def class_logits(model: AdaptedClip, images: PhotoBatches, text: TextCache) -> tuple[Tensor, Tensor]:
     """(adapted, zero-shot) logits (N, C) of every photo, scaled, in float32 on the CPU."""
     classes = mean_of_templates(model.text.adapted(text.x, text.lengths), text.templates)
     none = torch.empty(0, len(classes))

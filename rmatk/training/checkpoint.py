@@ -47,7 +47,7 @@ class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     processes: int = 1
 
 
-class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class CheckpointHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``step``: how many steps are done. ``scaler``: the state of fp16's loss scale, else empty."""
 
     step: int
@@ -96,7 +96,7 @@ def save_checkpoint(folder: Path, state: TrainState, identity: Identity) -> None
     Raises:
         StorageError: disk full, no permission.
     """
-    header = Header(step=state.step, identity=identity, scaler=state.scaler.state_dict())
+    header = CheckpointHeader(step=state.step, identity=identity, scaler=state.scaler.state_dict())
     metadata = {_HEADER: msgspec.json.encode(header).decode()}
     tensors = {name: value.cpu().contiguous() for name, value in state.tensors().items()}
     write_atomic(folder / CHECKPOINT, safetensors.save(tensors, metadata))
@@ -113,7 +113,7 @@ def load_checkpoint(folder: Path, state: TrainState, identity: Identity) -> None
         return
     try:
         with safe_open(path, framework="pt") as file:
-            header = msgspec.json.decode((file.metadata() or {}).get(_HEADER, ""), type=Header)
+            header = msgspec.json.decode((file.metadata() or {}).get(_HEADER, ""), type=CheckpointHeader)
             _check_same(path, header.identity, identity)
             state.load({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
     except (SafetensorError, msgspec.MsgspecError, KeyError) as error:

@@ -15,7 +15,7 @@ from rmatk.config import TrainConfig
 from rmatk.method.losses import LossTerms, classification, consistency
 from rmatk.method.model import AdaptedClip, mean_of_templates
 from rmatk.training import distributed
-from rmatk.training.cache import ImageSource, TextCache
+from rmatk.training.cache import PhotoBatches, TextCache
 from rmatk.training.checkpoint import TrainState
 from rmatk.training.precision import autocast, resolved
 from rmatk_runtime.errors import RunError
@@ -35,7 +35,7 @@ class Step:
 
 def fit(
     model: AdaptedClip,
-    images: ImageSource,
+    images: PhotoBatches,
     text: TextCache,
     config: TrainConfig,
     state: TrainState | None = None,
@@ -82,7 +82,7 @@ def _batches(labels: Tensor, config: TrainConfig) -> Iterator[Tensor]:
 
 def losses(
     model: AdaptedClip,
-    images: ImageSource,
+    images: PhotoBatches,
     text: TextCache,
     chosen: Tensor,
     config: TrainConfig,
@@ -90,7 +90,7 @@ def losses(
 ) -> tuple[LossTerms, float]:
     """The loss terms of the photos ``chosen`` (n,) int64 against all classes, and the batch's accuracy.
 
-    ``epoch``: see :meth:`rmatk.training.cache.ImageSource.batch`.
+    ``epoch``: see :meth:`rmatk.training.cache.PhotoBatches.batch`.
     """
     x, frozen = images.batch(chosen, epoch)
     features, image_rec = model.image.reconstructed(x, None)
@@ -100,10 +100,10 @@ def losses(
     logits = model.logit_scale * features @ classes.T
     terms = LossTerms(
         ce=classification(logits, labels),
-        image_rec=config.l1 * image_rec,
-        text_rec=config.l2 * text_rec,
-        image_con=config.l3 * consistency(features, frozen),
-        text_con=config.l4 * consistency(classes, text.frozen),
+        image_rec=config.image_rec_weight * image_rec,
+        text_rec=config.text_rec_weight * text_rec,
+        image_con=config.image_con_weight * consistency(features, frozen),
+        text_con=config.text_con_weight * consistency(classes, text.frozen),
     )
     return terms, logits.argmax(dim=-1).eq(labels).float().mean().item()
 

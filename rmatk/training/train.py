@@ -24,13 +24,13 @@ from rmatk.config import Execution, TrainConfig
 from rmatk.data.formats import open_dataset, prompts
 from rmatk.data.photos import FewShot, few_shot, without_unreadable
 from rmatk.method.model import AdaptedClip
-from rmatk.pages.run_report import Answers, write_report
+from rmatk.pages.run_report import ValidationAnswers, write_report
 from rmatk.run import METRICS, RECORD, Metrics, Run, load_run, run_folder, write_run
 from rmatk.training import distributed
 from rmatk.training.cache import (
     ImageCache,
-    ImageSource,
     ImageStream,
+    PhotoBatches,
     TextCache,
     cache_images,
     cache_texts,
@@ -207,16 +207,16 @@ def _identity(config: TrainConfig, backbone: Backbone, shots: FewShot) -> Identi
 
 
 def _results(
-    model: AdaptedClip, shots: FewShot, seen: ImageSource, unseen: ImageSource, text: TextCache
-) -> tuple[Metrics, Calibration, Answers]:
+    model: AdaptedClip, shots: FewShot, seen: PhotoBatches, unseen: PhotoBatches, text: TextCache
+) -> tuple[Metrics, Calibration, ValidationAnswers]:
     """Accuracies on both sets of photos, and from the validation shots what the run is calibrated with."""
     known = [_top1(logits, seen.labels) for logits in class_logits(model, seen, text)]
     adapted, zero_shot = class_logits(model, unseen, text)
     held = [_top1(logits, unseen.labels) for logits in (adapted, zero_shot)]
     labels, classes = unseen.labels.cpu().numpy(), len(shots.train.class_names)
     calibration = calibrate(adapted.numpy(), labels, classes)
-    chances = softmax(adapted.numpy().astype(np.float64) / calibration.temperature)
-    answers = Answers(shots.validation, chances, zero_shot.argmax(dim=-1).numpy())
+    probabilities = softmax(adapted.numpy().astype(np.float64) / calibration.temperature)
+    answers = ValidationAnswers(shots.validation, probabilities, zero_shot.argmax(dim=-1).numpy())
     return Metrics(*known, *(held if len(labels) else (None, None))), calibration, answers
 
 

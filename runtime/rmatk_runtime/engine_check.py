@@ -11,19 +11,21 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BackendError, ParityError
 from rmatk_runtime.golden_check import check_golden, named
 from rmatk_runtime.parity.compare import PREPROCESSING, StageResult
-from rmatk_runtime.tensorrt.key import EngineKey, Here, differences
-from rmatk_runtime.tensorrt.store import Engine, delete_engine, write_sidecar
+from rmatk_runtime.tensorrt.key import EngineKey, Machine, differences
+from rmatk_runtime.tensorrt.store import BuiltEngine, delete_engine, write_sidecar
 from rmatk_runtime.tensorrt.versions import known_bad
 
 
-def why_unchecked(bundle: Bundle, engine: Engine, here: Here) -> str | None:
+def why_unchecked(bundle: Bundle, engine: BuiltEngine, here: Machine) -> str | None:
     """What keeps an engine from being checked on this machine, or None."""
     if reasons := differences(engine.key, here):
         return "; ".join(reasons)
     return None if bundle.manifest.golden else "the bundle was exported without a golden set"
 
 
-def check_engine(bundle: Bundle, engine: Engine, open_backend: Callable[[Engine], Backend]) -> Engine:
+def check_engine(
+    bundle: Bundle, engine: BuiltEngine, open_backend: Callable[[BuiltEngine], Backend]
+) -> BuiltEngine:
     """Run the golden set through an engine and keep the result in its sidecar.
 
     Raises:
@@ -50,7 +52,7 @@ def check_engine(bundle: Bundle, engine: Engine, open_backend: Callable[[Engine]
             f"{engine.path.name} fails parity and was deleted: {failed.stage}: {failed.reason}",
             row.cure if row else "rmatk doctor; another precision may hold: --precision fp32",
         )
-    return write_sidecar(Engine(engine.path, msgspec.structs.replace(engine.sidecar, parity=stages)))
+    return write_sidecar(BuiltEngine(engine.path, msgspec.structs.replace(engine.sidecar, parity=stages)))
 
 
 def _check(bundle: Bundle, key: EngineKey, backend: Backend) -> tuple[StageResult, ...]:

@@ -21,7 +21,7 @@ from rmatk_runtime.selection import engines_here, open_backend, open_engine, ope
 
 
 @dataclass(frozen=True)
-class Engine:
+class Candidate:
     """An image encoder to check: its stage's ``name``, the ``precision`` whose tolerance holds for it, and
     what it takes as ``input``."""
 
@@ -37,7 +37,7 @@ class Engine:
 
 
 @contextmanager
-def open_engines(bundle: Bundle, backend: str = "auto") -> Iterator[list[Engine]]:
+def open_engines(bundle: Bundle, backend: str = "auto") -> Iterator[list[Candidate]]:
     """Every image encoder of a bundle, loaded, for as long as the context lasts.
 
     Of a bundle with engines that run here, ``auto`` gives ONNX Runtime on the CPU per precision and then each
@@ -67,10 +67,10 @@ def open_engines(bundle: Bundle, backend: str = "auto") -> Iterator[list[Engine]
         yield engines
 
 
-def named(backend: Backend, precision: Precision, *batch: str, input: Input = "images") -> Engine:
+def named(backend: Backend, precision: Precision, *batch: str, input: Input = "images") -> Candidate:
     """``backend`` under a name that tells it from a bundle's others: ``onnxruntime cpu fp16 on pixels``."""
     name = " ".join((backend.name, precision, *batch, *(["on pixels"] if input == "pixels" else [])))
-    return Engine(name, precision, backend, input)
+    return Candidate(name, precision, backend, input)
 
 
 def golden_of(bundle: Bundle) -> GoldenSet:
@@ -90,7 +90,7 @@ def golden_of(bundle: Bundle) -> GoldenSet:
 
 
 def check_golden(
-    bundle: Bundle, engines: Sequence[Engine], *, golden: GoldenSet | None = None, batch: int = 8
+    bundle: Bundle, engines: Sequence[Candidate], *, golden: GoldenSet | None = None, batch: int = 8
 ) -> list[StageResult]:
     """Check preprocessing, once, and then every engine, without torch.
 

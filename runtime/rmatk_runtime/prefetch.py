@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class Prefetch(Generic[T]):
     """Iterates over ``items`` in a thread; iterating over this gives the same items, in order.
 
     What the thread raises is raised here, after the items that came before. :meth:`close` ends both sides.

@@ -23,9 +23,9 @@ from rmatk_runtime.platform import install_hint, jetson_model
 if TYPE_CHECKING:
     from rmatk_runtime.bundle import Bundle
     from rmatk_runtime.bundle.manifest import Graph
-    from rmatk_runtime.tensorrt.store import Engine
+    from rmatk_runtime.tensorrt.store import BuiltEngine
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "tensorrt", "ort-tensorrt", "cuda", "cpu")
 _DEVICES = Path("/dev")
@@ -64,11 +64,11 @@ def open_backend(
     except (BackendError, MissingExtraError) as error:
         if not allow_cpu:
             raise BackendError(error.message, f"{error.hint or 'rmatk doctor'}; {_CONSENT}") from error
-        logger.warning("%s", error.message)
+        log.warning("%s", error.message)
     return open_graph(bundle, graph)
 
 
-def engines_here(bundle: Bundle) -> list[Engine]:
+def engines_here(bundle: Bundle) -> list[BuiltEngine]:
     """Every engine of a bundle that may be used on this machine, in the order of the bundle's graphs."""
     if not _holds_engines(bundle):
         return []
@@ -84,7 +84,7 @@ def engines_here(bundle: Bundle) -> list[Engine]:
     ]
 
 
-def open_engine(engine: Engine) -> Backend:
+def open_engine(engine: BuiltEngine) -> Backend:
     """Load an engine that was found to fit. Raises as :meth:`TensorRtBackend.open`."""
     from rmatk_runtime.tensorrt.backend import TensorRtBackend
 
@@ -97,7 +97,7 @@ def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> 
     ways = ["tensorrt"] if _holds_engines(bundle) else []
     ways += _ways_of_onnx_runtime() if gpu else []
     if gpu and not ways:  # installed for the CPU, as `rmatk[cpu]` is: that is what was asked for
-        logger.warning(
+        log.warning(
             "running on the CPU: a GPU is here, but no engine in %s, and this ONNX Runtime was built without "
             "GPU providers; to use it: %s",
             bundle.path,
@@ -111,14 +111,14 @@ def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> 
             failed[way] = error
             continue
         if (stale := failed.get("tensorrt")) is not None:
-            logger.warning("%s\n%s", stale.message, stale.hint)
+            log.warning("%s\n%s", stale.message, stale.hint)
         return backend
     if not failed:
         return open_graph(bundle, graph)
     reasons = "\n".join(f"{way}: {error.message}" for way, error in failed.items())
     if not allow_cpu:
         raise _refusal(bundle, reasons, gpu=gpu)
-    logger.warning("%s", reasons)
+    log.warning("%s", reasons)
     return open_graph(bundle, graph)
 
 
@@ -190,9 +190,9 @@ def _need_provider(provider: str, title: str) -> None:
 
 
 def _holds_engines(bundle: Bundle) -> bool:
-    from rmatk_runtime.tensorrt.store import FOLDER
+    from rmatk_runtime.tensorrt.store import ENGINES_FOLDER
 
-    return any((bundle.path / FOLDER).glob("*.engine"))
+    return any((bundle.path / ENGINES_FOLDER).glob("*.engine"))
 
 
 def _gpu_is_here() -> bool:

@@ -11,7 +11,7 @@ import pytest
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Precision
 from rmatk_runtime.errors import MissingExtraError
-from rmatk_runtime.golden_check import Engine as Stage
+from rmatk_runtime.golden_check import BuiltEngine as Stage
 from rmatk_runtime.golden_check import check_golden
 from rmatk_runtime.nvidia.driver import Gpu
 from rmatk_runtime.selection import open_backend
@@ -21,7 +21,7 @@ from rmatk_runtime.tensorrt.key import BatchProfile, Flavour
 from rmatk_runtime.tensorrt.library import FLAVOURS, load_tensorrt
 from rmatk_runtime.tensorrt.machine import this_machine
 from rmatk_runtime.tensorrt.options import BuildOptions
-from rmatk_runtime.tensorrt.store import Engine, delete_engine, find_engine, kernels_path
+from rmatk_runtime.tensorrt.store import BuiltEngine, delete_engine, find_engine, kernels_path
 
 pytestmark = pytest.mark.gpu  # not tensorrt: those run without a GPU
 
@@ -29,7 +29,7 @@ CASES = [(flavour, precision) for flavour in FLAVOURS for precision in ("fp32", 
 
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(case))
-def engine(request: pytest.FixtureRequest, gpu: Gpu, bundle: Bundle) -> Engine:
+def engine(request: pytest.FixtureRequest, gpu: Gpu, bundle: Bundle) -> BuiltEngine:
     flavour: Flavour
     precision: Precision
     flavour, precision = request.param
@@ -47,7 +47,7 @@ def images(count: int) -> np.ndarray:
     return np.random.default_rng(count).normal(size=(count, 3, 32, 32)).astype(np.float32)
 
 
-def test_gives_what_pytorch_gave(bundle: Bundle, engine: Engine):
+def test_gives_what_pytorch_gave(bundle: Bundle, engine: BuiltEngine):
     assert find_engine(bundle, this_machine(), precision=engine.key.precision) == engine
     with open_backend(bundle, precision=engine.key.precision) as backend:
         assert isinstance(backend, TensorRtBackend)
@@ -55,7 +55,7 @@ def test_gives_what_pytorch_gave(bundle: Bundle, engine: Engine):
     assert all(stages), [stage.reason for stage in stages if not stage]
 
 
-def test_filled_up_captured_and_split_batches_are_the_same_rows(bundle: Bundle, engine: Engine):
+def test_filled_up_captured_and_split_batches_are_the_same_rows(bundle: Bundle, engine: BuiltEngine):
     """1 is filled up to 2; the third call of a size replays its graph; 21 alternate between two lanes."""
     batch = images(21)
     with TensorRtBackend.open(engine) as backend:
@@ -71,7 +71,7 @@ def test_filled_up_captured_and_split_batches_are_the_same_rows(bundle: Bundle, 
         assert backend.times.compute > 0 and backend.times.upload > 0
 
 
-def test_runs_in_another_thread_than_it_was_loaded_in(engine: Engine):
+def test_runs_in_another_thread_than_it_was_loaded_in(engine: BuiltEngine):
     """As ``rmatk infer`` does it: each thread has its own current device."""
     batch = images(8)
     with TensorRtBackend.open(engine) as backend, ThreadPoolExecutor(1) as pool:
@@ -82,7 +82,7 @@ def test_runs_in_another_thread_than_it_was_loaded_in(engine: Engine):
 
 
 def test_a_second_start_gives_the_same_with_kernels_that_were_kept(
-    engine: Engine, caplog: pytest.LogCaptureFixture
+    engine: BuiltEngine, caplog: pytest.LogCaptureFixture
 ):
     batch = images(8)
     with TensorRtBackend.open(engine) as backend:

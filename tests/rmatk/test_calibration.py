@@ -13,8 +13,8 @@ def drawn(temperature: float, count: int = 400, classes: int = 5, seed: int = 0)
     """Logits (N, C) and labels drawn from softmax(logits / temperature), so that this is the right T."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 4, (count, classes))
-    chances = softmax(logits / temperature)
-    return logits, np.array([rng.choice(classes, p=row) for row in chances])
+    probabilities = softmax(logits / temperature)
+    return logits, np.array([rng.choice(classes, p=row) for row in probabilities])
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -36,8 +36,8 @@ def test_the_temperature_is_the_minimum_of_a_fine_grid(temperature):
 
 def test_the_threshold_is_the_largest_that_keeps_the_share():
     logits, labels = drawn(1.0)
-    chances = softmax(logits)
-    sure = chances.max(axis=1)[chances.argmax(axis=1) == labels]
+    probabilities = softmax(logits)
+    sure = probabilities.max(axis=1)[probabilities.argmax(axis=1) == labels]
     threshold = reject_threshold(logits, labels)
     assert (sure >= threshold).mean() >= 0.95
     assert (sure >= np.nextafter(threshold, 1)).mean() < 0.95

@@ -11,7 +11,7 @@ from rmatk.config import TrainConfig, default_blocks
 def test_all_mistakes_are_told_at_once_by_flag():
     with pytest.raises(ValueError, match="--shots must be at least 1, not 0") as caught:
         TrainConfig(shots=0, lr=0.0, l4=math.nan, image_blocks=0, templates=("a photo",))
-    for flag in ("--lr", "--l4", "--image-blocks", "--template"):
+    for flag in ("--lr", "--text-con-weight", "--image-blocks", "--template"):
         assert flag in str(caught.value)
 
 

@@ -16,7 +16,7 @@ from rmatk_runtime.nvidia.driver import Gpu
 from rmatk_runtime.onnx_runtime import backend as onnx_runtime
 from rmatk_runtime.tensorrt import backend as tensorrt
 from rmatk_runtime.tensorrt import machine
-from rmatk_runtime.tensorrt.key import Here
+from rmatk_runtime.tensorrt.key import Machine
 from rmatk_runtime.tensorrt.library import TensorRt
 from tests.runtime.fakes.built_engines import GPU, VERSION
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
@@ -38,7 +38,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "list_gpus", none)
     monkeypatch.setattr(selection, "jetson_model", lambda: None)
     monkeypatch.setattr(selection, "_DEVICES", Path("/nowhere"))
-    monkeypatch.setattr(machine, "this_machine", lambda: Here("aarch64", None, None, {}))
+    monkeypatch.setattr(machine, "this_machine", lambda: Machine("aarch64", None, None, {}))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeCudaRuntime:
     """A Jetson with TensorRT 10.3, whose GPU computes on the CPU."""
     cuda = FakeCudaRuntime()
     monkeypatch.setattr(selection, "list_gpus", lambda: [GPU])
-    here = Here("aarch64", GPU.name, GPU.compute_capability, {"tensorrt": VERSION})
+    here = Machine("aarch64", GPU.name, GPU.compute_capability, {"tensorrt": VERSION})
     monkeypatch.setattr(machine, "this_machine", lambda: here)
     monkeypatch.setattr(
         tensorrt, "load_tensorrt", lambda flavour: TensorRt(fake_tensorrt(cuda, VERSION), flavour, VERSION)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from rmatk_runtime.errors import SourceError
-from rmatk_runtime.prefetch import Ahead
+from rmatk_runtime.prefetch import Prefetch
 
 SECONDS = 20.0  # a bound for what should come at once
 
@@ -27,13 +27,13 @@ def test_items_come_in_order_from_another_thread() -> None:
             threads.add(threading.current_thread().name)
             yield number
 
-    assert list(Ahead(items(), "count")) == list(range(1000))
+    assert list(Prefetch(items(), "count")) == list(range(1000))
     assert threads == {"rmatk-count"}
 
 
 def test_no_more_than_one_item_lies_in_stock() -> None:
     taken: list[int] = []
-    ahead = Ahead(counting(100, taken), "count")
+    ahead = Prefetch(counting(100, taken), "count")
     seen = 0
     for number in ahead:
         assert number == seen
@@ -50,21 +50,21 @@ def test_an_error_is_raised_after_what_came_before_it() -> None:
 
     seen = []
     with pytest.raises(SourceError, match="cut"):
-        for item in Ahead(items(), "x"):
+        for item in Prefetch(items(), "x"):
             seen.append(item)
     assert seen == [1, 2]
 
 
 def test_a_chain_passes_an_error_on_and_ends_every_thread() -> None:
-    def failing(items: Ahead[int]) -> Iterator[int]:
+    def failing(items: Prefetch[int]) -> Iterator[int]:
         for item in items:
             if item == 3:
                 raise ValueError("three")
             yield item
 
     taken: list[int] = []
-    first = Ahead(counting(10**9, taken), "first")
-    second = Ahead(failing(first), "second")
+    first = Prefetch(counting(10**9, taken), "first")
+    second = Prefetch(failing(first), "second")
     with pytest.raises(ValueError, match="three"):
         list(second)
     first.close()
@@ -79,21 +79,21 @@ def test_newest_replaces_what_was_not_taken_and_keeps_the_last() -> None:
         yield from range(10)
         produced.set()
 
-    ahead = Ahead(items(), "x", newest=True)
+    ahead = Prefetch(items(), "x", newest=True)
     assert produced.wait(SECONDS)
     assert list(ahead) == [9]
     assert ahead.dropped == 9
 
 
 def test_closing_ends_the_thread_that_waits_for_room_and_the_one_that_waits_for_an_item() -> None:
-    full = Ahead(iter(range(10)), "full")
+    full = Prefetch(iter(range(10)), "full")
     assert full.wait(SECONDS)
     full.close()
     assert full.join(SECONDS) and list(full) == []
 
     forever = threading.Event()
-    empty: Ahead[int] = Ahead(iter(lambda: int(forever.wait()), 1), "empty")
-    reader = Ahead(empty, "reader")
+    empty: Prefetch[int] = Prefetch(iter(lambda: int(forever.wait()), 1), "empty")
+    reader = Prefetch(empty, "reader")
     assert not reader.wait(0.01)
     empty.close()
     assert list(reader) == [] and reader.join(SECONDS)
@@ -110,7 +110,7 @@ def test_an_error_after_closing_is_not_raised() -> None:
         raise SourceError("the camera was closed under its reader")
         yield
 
-    ahead = Ahead(items(), "x")
+    ahead = Prefetch(items(), "x")
     ahead.close()
     go.set()
     assert ahead.join(SECONDS) and list(ahead) == []
@@ -125,7 +125,7 @@ def test_a_generator_is_closed_by_the_thread_that_ran_it() -> None:
         finally:
             closed_by.append(threading.current_thread())
 
-    ahead = Ahead(items(), "test")
+    ahead = Prefetch(items(), "test")
     assert next(iter(ahead)) == 0
     ahead.close()
     assert ahead.join(5) and closed_by == [ahead._thread]

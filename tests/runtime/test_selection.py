@@ -16,7 +16,7 @@ from rmatk_runtime.errors import BackendError, MissingExtraError
 from rmatk_runtime.nvidia.cuda import Cuda
 from rmatk_runtime.selection import BACKENDS, open_backend
 from rmatk_runtime.tensorrt import machine
-from rmatk_runtime.tensorrt.key import Here
+from rmatk_runtime.tensorrt.key import Machine
 from tests.runtime.fakes.built_engines import GPU, add_engine
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
 from tests.runtime.fakes.onnxruntime_gpu import CPU, CUDA, TENSORRT, FakeOnnxRuntime
@@ -265,7 +265,7 @@ def test_the_tensorrt_provider_keeps_its_engines_in_the_bundle_by_what_they_depe
     folder = Path(options["trt_engine_cache_path"])
     assert folder.parent == bundle.path / "engines" / "ort" and folder.is_dir()
     assert "Orin" in folder.name and "fp32" in folder.name
-    other = Here("aarch64", GPU.name, GPU.compute_capability, {"tensorrt": "10.13.3"})
+    other = Machine("aarch64", GPU.name, GPU.compute_capability, {"tensorrt": "10.13.3"})
     monkeypatch.setattr(machine, "this_machine", lambda: other)
     open_backend(bundle, "ort-tensorrt")
     assert Path(runtime.asked[1][1]["trt_engine_cache_path"]) != folder

@@ -2,7 +2,8 @@
 
 Engines, DeepStream and Triton have no preprocessing that ends in our ``images``, so a graph for them begins
 with the spec's normalisation, the operations of ``rmatk_runtime.pictures.preprocess.normalise`` in its order.
-A server that cannot run Python answers by the class matrix as a graph: ``rmatk_runtime.bundle.label_head`` in float32.
+A server that cannot run Python answers by the class matrix as a graph:
+``rmatk_runtime.bundle.label_head`` in float32.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from rmatk_runtime.arrays import Array, Float32
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Precision
 from rmatk_runtime.errors import BundleError
-from rmatk_runtime.golden_check import Engine
+from rmatk_runtime.golden_check import Candidate
 from rmatk_runtime.onnx_runtime.backend import CPU, OnnxRuntimeBackend, create_session, fetch
 from rmatk_runtime.parity.compare import StageResult
 
@@ -46,7 +46,7 @@ BOUNDS: dict[Precision, float] = {
     "fp16": 1e-2,  # roundings of 5e-4: 1e-3 at most, after softmax
     "int8": 0.3,  # steps of 1/127 of the largest value, which single outliers stretch: some hundredths
 }
-Source = Literal["run", "bundle", "itself"]
+ReferenceKind = Literal["run", "bundle", "itself"]
 _IMAGES = 2
 
 
@@ -79,7 +79,7 @@ class Bisection(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     stage: str
-    reference: Source
+    reference: ReferenceKind
     images: int
     departs: NodeDeviation | None
     nodes: tuple[NodeDeviation, ...]
@@ -96,7 +96,7 @@ class Bisection(msgspec.Struct, frozen=True, kw_only=True):
 
 def bisect_stages(
     bundle: Bundle,
-    engines: Sequence[Engine],
+    engines: Sequence[Candidate],
     stages: Sequence[StageResult],
     tensor: Callable[[str], Float32],
     *,
@@ -125,7 +125,7 @@ def bisect_stages(
         if engine.input == "images"
     ]
     failed = [(engine, backend) for engine, backend in shown if not results[engine.name]]
-    source: Source = "run"
+    source: ReferenceKind = "run"
     if reference is None:
         source, reference = "bundle", _full_graph(bundle)
     return [
@@ -157,7 +157,7 @@ def bisect(
     reference: onnx.ModelProto,
     images: Float32,
     *,
-    source: Source = "bundle",
+    source: ReferenceKind = "bundle",
     provider: str = CPU,
     on_node: Callable[[int, int], None] = lambda done, total: None,
 ) -> Bisection:

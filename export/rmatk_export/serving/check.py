@@ -16,7 +16,7 @@ import numpy as np
 
 from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.manifest import Graph
 from rmatk_runtime.onnx_runtime.backend import OnnxRuntimeBackend, create_session, run_session
 from rmatk_runtime.parity.compare import StageResult, compare_embeddings
@@ -76,7 +76,7 @@ def check_probabilities(
     bundle: Bundle, name: str, names: tuple[str, ...], embeddings: Float32, found: Float32
 ) -> StageResult:
     """``found`` (N, C) beside the answers that the runtime gives to ``embeddings`` (N, D)."""
-    wanted = Answers(bundle.classes(), bundle.manifest.decision).probabilities(embeddings)
+    wanted = LabelHead(bundle.classes(), bundle.manifest.decision).probabilities(embeddings)
     if wanted.shape != found.shape:
         reason: str | None = f"gave shape {found.shape}, not {wanted.shape}"
         return StageResult(stage=name, images=len(names), passed=False, reason=reason, tolerance=None)

@@ -33,9 +33,9 @@ from rmatk_runtime.files import replacing_folder, write_atomic
 from rmatk_runtime.parity.compare import StageResult
 from rmatk_runtime.tensorrt.backend import TensorRtBackend
 from rmatk_runtime.tensorrt.key import BatchProfile
-from rmatk_runtime.tensorrt.store import Engine, find_engine
+from rmatk_runtime.tensorrt.store import BuiltEngine, find_engine
 
-Backend = Literal["onnxruntime", "tensorrt"]
+TritonBackend = Literal["onnxruntime", "tensorrt"]
 VERSION = "1"
 DEFAULT_BATCH = BatchProfile(1, 1, 8)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -47,7 +47,7 @@ class TritonOptions:
     batch, and the one preferred, where the encoder is not a plan with a profile of its own."""
 
     name: str
-    backend: Backend = "onnxruntime"
+    backend: TritonBackend = "onnxruntime"
     batch: BatchProfile = DEFAULT_BATCH
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ def write_triton(
         return keep(folder, describe("triton", bundle, graph, stages, backend=options.backend))
 
 
-def _engine(bundle: Bundle, graph: Graph, options: TritonOptions) -> Engine:
+def _engine(bundle: Bundle, graph: Graph, options: TritonOptions) -> BuiltEngine:
     """The plan for Triton's TensorRT backend: on pixels, usable here, of TensorRT proper."""
     bundle.graph(graph.precision, "pixels")  # without it there is nothing to build an engine from
     engine = find_engine(bundle, precision=graph.precision, batch=options.batch.opt, kind="pixels")
@@ -130,7 +130,7 @@ def _model_folder(path: Path) -> Path:
 
 
 def _check(
-    bundle: Bundle, graph: Graph, encoder: Path, classifier: Path, engine: Engine | None
+    bundle: Bundle, graph: Graph, encoder: Path, classifier: Path, engine: BuiltEngine | None
 ) -> tuple[StageResult, ...]:
     """The written encoder and classifier, one after the other."""
     expected = own_answers(bundle, graph)
@@ -163,7 +163,7 @@ class _Parts:
     def classifier(self) -> str:
         return f"{self.name}_classifier"
 
-    def encoder_config(self, backend: Backend) -> str:
+    def encoder_config(self, backend: TritonBackend) -> str:
         # ONNX Runtime's layout optimiser crashes the server on float16 vision transformers on a CPU; level 1
         # leaves it out, and with it nothing that a tower gains from.
         level = "optimization { graph { level: 1 } }\n" if backend == "onnxruntime" else ""

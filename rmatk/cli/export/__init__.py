@@ -13,7 +13,7 @@ from rmatk.cli.export import options as opt
 @app.command()
 def export(
     context: typer.Context,
-    source: opt.Source,
+    source: opt.SourceArgument,
     out: opt.Out = None,
     data: opt.Data = None,
     golden: opt.Golden = "32",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rmatk_runtime.tensorrt.key import Flavour
     from rmatk_runtime.tensorrt.library import TensorRt
     from rmatk_runtime.tensorrt.options import BuildOptions
-    from rmatk_runtime.tensorrt.store import Engine
+    from rmatk_runtime.tensorrt.store import BuiltEngine
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Built:
     """The engines that were built and not refused, what kept them from being checked, what failed."""
 
     bundle: Path
-    engines: list[Engine] = field(default_factory=list)
+    engines: list[BuiltEngine] = field(default_factory=list)
     unchecked: str | None = None
     failure: ParityError | None = None
 
@@ -77,7 +77,7 @@ def build(
     return built
 
 
-def _build(bundle: Bundle, graph: Graph, trt: TensorRt, options: BuildOptions, *, quiet: bool) -> Engine:
+def _build(bundle: Bundle, graph: Graph, trt: TensorRt, options: BuildOptions, *, quiet: bool) -> BuiltEngine:
     """One engine, with a bar of per cent and TensorRT's own name for what it is at."""
     from rmatk_runtime.tensorrt.build import build_engine
     from rmatk_runtime.tensorrt.machine import first_gpu
@@ -91,7 +91,7 @@ def _build(bundle: Bundle, graph: Graph, trt: TensorRt, options: BuildOptions, *
         return build_engine(bundle, graph, trt, options, gpu=first_gpu(), on_progress=advance)
 
 
-def _check(bundle: Bundle, engine: Engine) -> Engine:
+def _check(bundle: Bundle, engine: BuiltEngine) -> BuiltEngine:
     from rmatk_runtime.engine_check import check_engine
     from rmatk_runtime.tensorrt.backend import TensorRtBackend
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rmatk_runtime.bundle.manifest import Precision
     from rmatk_runtime.tensorrt.key import BatchProfile, Flavour, HardwareLevel
 
-Source = Annotated[
+SourceArgument = Annotated[
     Path,
     typer.Argument(
         metavar="SOURCE",

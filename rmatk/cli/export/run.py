@@ -61,14 +61,14 @@ class Former:
 
     def __init__(self, out: Path) -> None:
         from rmatk_runtime.errors import RmatkError
-        from rmatk_runtime.tensorrt.store import FOLDER
+        from rmatk_runtime.tensorrt.store import ENGINES_FOLDER
 
         self._out = out
         try:
             self._labels = _labels(out)
         except RmatkError:  # there is none, or none that could be used
             self._labels = ()
-        self._engines = len(list((out / FOLDER).glob("*.engine")))
+        self._engines = len(list((out / ENGINES_FOLDER).glob("*.engine")))
 
     def lost(self) -> list[str]:
         """What is gone now, and the commands that bring it back."""

@@ -46,7 +46,7 @@ def infer(
     max_frames: opt.MaxFrames = None,
     duration: opt.Duration = None,
     batch: opt.Batch = None,
-    backend: opt.Backend = "auto",
+    backend: opt.BackendOption = "auto",
     precision: opt.Precision = None,
     allow_cpu: opt.AllowCpu = False,
     as_json: opt.Json = False,

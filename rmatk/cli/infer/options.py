@@ -100,7 +100,7 @@ Batch = Annotated[
 
 # What runs the model
 BackendName = Literal["auto", "tensorrt", "ort-tensorrt", "cuda", "cpu"]
-Backend = Annotated[
+BackendOption = Annotated[
     BackendName, typer.Option(metavar="NAME", help="The engine: auto, tensorrt, ort-tensorrt, cuda, cpu.")
 ]
 Precision = Annotated[

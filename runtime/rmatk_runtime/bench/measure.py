@@ -22,7 +22,7 @@ from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.backend import Backend
 from rmatk_runtime.bench.machine import Machine, forget_peak, read_machine, resident_memory
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.errors import BackendError, DataError, MissingExtraError, SourceError
 from rmatk_runtime.inference.classifier import Classifier
 from rmatk_runtime.pictures.preprocess import load_image
@@ -93,7 +93,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     skipped: tuple[Skipped, ...]
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class BenchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What is measured. ``repeats``: rounds of one batch per row, after ``warmup`` that do not count."""
 
     backends: tuple[str, ...] = ("auto",)
@@ -104,7 +104,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Material:
+class BenchPictures:
     """Pictures without end: of ``source``, else ``photos`` (file, class name), else of the golden set.
 
     What is a file is decoded when it is asked for; the golden pictures, or noise where a bundle has none, lie
@@ -151,7 +151,10 @@ class Material:
 
 
 def bench(
-    bundle: Bundle, plan: Plan, material: Material, on_row: Callable[[str], None] = lambda text: None
+    bundle: Bundle,
+    plan: BenchPlan,
+    material: BenchPictures,
+    on_row: Callable[[str], None] = lambda text: None,
 ) -> Bench:
     """Measure a bundle on this machine; ``on_row`` hears what is measured next.
 
@@ -200,11 +203,11 @@ class _Format:
 
 
 def _rows(
-    bundle: Bundle, of: _Format, plan: Plan, material: Material, on_row: Callable[[str], None]
+    bundle: Bundle, of: _Format, plan: BenchPlan, material: BenchPictures, on_row: Callable[[str], None]
 ) -> Iterator[Row]:
     """One row per batch size; accuracy, the same for all, is measured once."""
-    answers = Answers(bundle.classes(), bundle.manifest.decision, threshold=0.0)
-    classifier = Classifier(of.engine, bundle.manifest.preprocess, answers)
+    head = LabelHead(bundle.classes(), bundle.manifest.decision, threshold=0.0)
+    classifier = Classifier(of.engine, bundle.manifest.preprocess, head)
     accuracy = _accuracy(classifier, material.photos, max(plan.batches)) if material.photos else None
     for batch in plan.batches:
         on_row(f"{of.engine.name} {of.precision}, batch {batch}")
@@ -232,10 +235,10 @@ def _rows(
 
 
 def measure(
-    classifier: Classifier, pictures: Iterator[Image.Image | UInt8], batch: int, plan: Plan
+    classifier: Classifier, pictures: Iterator[Image.Image | UInt8], batch: int, plan: BenchPlan
 ) -> dict[str, Milliseconds]:
     """Milliseconds (``plan.repeats``,) of each stage, after the warm-up; ``copy`` where the engine tells."""
-    engine, answers = classifier.backend, classifier.answers
+    engine, head = classifier.backend, classifier.head
     rounds: list[tuple[float, ...]] = []
     for _ in range(plan.warmup + plan.repeats):
         marks = [time.perf_counter()]
@@ -245,8 +248,8 @@ def measure(
         marks.append(time.perf_counter())
         embeddings = engine.embed(tensors)
         marks.append(time.perf_counter())
-        for row in answers.probabilities(embeddings):
-            answers.predict(row)
+        for row in head.probabilities(embeddings):
+            head.predict(row)
         marks.append(time.perf_counter())
         decode, preprocess, infer, post = (1e3 * float(step) for step in np.diff(marks))
         copy = 0.0 if engine.times is None else engine.times.upload + engine.times.download

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rmatk_runtime.arrays import Float32, UInt8
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision, GoldenSource
 from rmatk_runtime.errors import BundleError
@@ -50,11 +50,11 @@ class GoldenSet:
 
     def answers(self, classes: ClassMatrix, decision: Decision) -> Reached:
         """What PyTorch answers on these pictures, given the labels of the moment."""
-        chances = Answers(classes, decision).probabilities(self.embeddings)
-        ordered = np.sort(chances, axis=1)
+        probabilities = LabelHead(classes, decision).probabilities(self.embeddings)
+        ordered = np.sort(probabilities, axis=1)
         margins = ordered[:, -1] - ordered[:, -2] if len(classes.names) > 1 else ordered[:, -1]
         return Reached(
-            classes=tuple(classes.names[best] for best in sorted(set(chances.argmax(axis=1).tolist()))),
+            classes=tuple(classes.names[best] for best in sorted(set(probabilities.argmax(axis=1).tolist()))),
             smallest_margin=float(margins.min()),
         )
 

@@ -20,7 +20,7 @@ def softmax(logits: Float64) -> Float64:
 
 
 @dataclass(frozen=True)
-class Answers:
+class LabelHead:
     """The labels of one moment and how they are decided on; swapped as a whole, so never of two ages.
 
     ``top_k``: labels per prediction, at most as many as there are classes. ``threshold``: reject below this
@@ -56,10 +56,10 @@ class Answers:
         scale = self.decision.logit_scale / self.decision.temperature
         return softmax(cosines * scale).astype(np.float32)
 
-    def predict(self, chances: Float32) -> Prediction:
+    def predict(self, probabilities: Float32) -> Prediction:
         """The prediction for one row of probabilities (C,)."""
         # A stable sort keeps the class matrix' order among equals, so that ties never depend on the engine.
-        best = np.argsort(-chances, kind="stable")[: self.top_k]
-        top = tuple(Score(self.classes.names[i], float(chances[i])) for i in best)
+        best = np.argsort(-probabilities, kind="stable")[: self.top_k]
+        top = tuple(Score(self.classes.names[i], float(probabilities[i])) for i in best)
         threshold = self.reject_below
         return Prediction(top, rejected=threshold is not None and top[0].probability < threshold)

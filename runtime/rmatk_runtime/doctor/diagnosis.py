@@ -19,7 +19,7 @@ from rmatk_runtime.platform import jetson_model
 
 if TYPE_CHECKING:
     from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.tensorrt.store import Found
+    from rmatk_runtime.tensorrt.store import FoundEngine
 
 __all__ = ["Probe", "examine", "probe_bundle"]
 
@@ -73,7 +73,7 @@ def probe_bundle(path: Path) -> list[Probe]:
         return [*engines, Probe("bundle", False, error.message, error.hint)]
 
 
-def _probe_engine(bundle: Bundle, found: Found, place: int) -> Probe:
+def _probe_engine(bundle: Bundle, found: FoundEngine, place: int) -> Probe:
     """Whether one engine may be used here, or every reason against it."""
     from rmatk_runtime.tensorrt.machine import first_gpu
     from rmatk_runtime.tensorrt.store import rebuild_command

@@ -14,7 +14,7 @@ from PIL import Image
 from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.frames import Prediction
 from rmatk_runtime.labels.watch import LabelWatch
 from rmatk_runtime.pictures.preprocess import PreprocessSpec, normalise, resize
@@ -24,18 +24,18 @@ from rmatk_runtime.selection import open_backend
 class Classifier:
     """A bundle made ready to answer. Use as a context manager, or call :meth:`close`.
 
-    ``answers``: the labels in use. ``watch``: asked for changed ones by :meth:`refresh`; None keeps them.
+    ``head``: the labels in use. ``watch``: asked for changed ones by :meth:`refresh`; None keeps them.
     Several threads may use one classifier: they take turns at the engine.
     """
 
     def __init__(
-        self, backend: Backend, spec: PreprocessSpec, answers: Answers, watch: LabelWatch | None = None
+        self, backend: Backend, spec: PreprocessSpec, head: LabelHead, watch: LabelWatch | None = None
     ) -> None:
         self.backend = backend
         self.spec = spec
-        self.answers = answers
+        self.head = head
         self._watch = watch
-        self._engine_turn, self._answers_turn = Lock(), Lock()
+        self._engine_turn, self._head_turn = Lock(), Lock()
 
     @classmethod
     def open(
@@ -66,26 +66,26 @@ class Classifier:
         """
         opened = Bundle.open(bundle)
         watch = LabelWatch(opened)
-        answers = Answers(opened.classes(), opened.manifest.decision, top_k, threshold)
+        head = LabelHead(opened.classes(), opened.manifest.decision, top_k, threshold)
         engine = open_backend(opened, backend, precision=precision, batch=batch, allow_cpu=allow_cpu)
-        return cls(engine, opened.manifest.preprocess, answers, watch)
+        return cls(engine, opened.manifest.preprocess, head, watch)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The class names, in the class matrix' order."""
-        return self.answers.classes.names
+        return self.head.classes.names
 
     def refresh(self) -> None:
         """Take over labels that were changed in the bundle; for the running loop, between two batches."""
         if self._watch is not None and (changed := self._watch.poll()) is not None:
             classes, decision = changed
-            with self._answers_turn:
-                self.answers = replace(self.answers, classes=classes, decision=decision)
+            with self._head_turn:
+                self.head = replace(self.head, classes=classes, decision=decision)
 
     def set_threshold(self, threshold: float | None) -> None:
         """Reject below ``threshold`` from now on; None: below the bundle's own. Raises RmatkError."""
-        with self._answers_turn:
-            self.answers = replace(self.answers, threshold=threshold)
+        with self._head_turn:
+            self.head = replace(self.head, threshold=threshold)
 
     def prepare(self, images: Sequence[Image.Image | UInt8]) -> Float32:
         """Pictures of any sizes, at least one -> (N, 3, H, W) float32, normalised."""
@@ -107,9 +107,9 @@ class Classifier:
         """
         if not images:
             return []
-        answers = self.answers
-        chances = answers.probabilities(self.embed(self.prepare(images)))
-        return [answers.predict(row) for row in chances]
+        head = self.head
+        probabilities = head.probabilities(self.embed(self.prepare(images)))
+        return [head.predict(row) for row in probabilities]
 
     def close(self) -> None:
         """Release the engine."""

@@ -3,10 +3,10 @@
     read ----------> prepare ----------> infer ----------> sinks
     decode, convert  resize, normalise   embed, answer     the caller's thread
 
-Each arrow hands over one batch at a time (:class:`~rmatk_runtime.prefetch.Ahead`), so memory is bounded
+Each arrow hands over one batch at a time (:class:`~rmatk_runtime.prefetch.Prefetch`), so memory is bounded
 and the slowest stage sets the pace. Decoding, resizing and engines release the GIL, so the stages really
-overlap. From files nothing is lost. A live source is not read ahead, and a prepared frame gives way to a newer one:
-what is classified is what the camera sees now.
+overlap. From files nothing is lost. A live source is not read ahead, and a prepared frame gives way to a
+newer one: what is classified is what the camera sees now.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.inference.classifier import Classifier
 from rmatk_runtime.inference.smoothing import Smoother
 from rmatk_runtime.inference.summary import Summary, Tally, Times
-from rmatk_runtime.prefetch import Ahead
+from rmatk_runtime.prefetch import Prefetch
 from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.sources import names_files
 from rmatk_runtime.sources.base import Source, SourceInfo
@@ -120,19 +120,19 @@ def run(
 _Results = list[tuple[Frame, Prediction]]
 
 
-def _start(source: Source, classifier: Classifier, options: LoopOptions, tally: Tally) -> list[Ahead[Any]]:
+def _start(source: Source, classifier: Classifier, options: LoopOptions, tally: Tally) -> list[Prefetch[Any]]:
     """Set the threads to work; the last stage gives lists of results."""
     live, times = source.info.live, tally.stages
     batches = _read(source, options, times["read"])
     # A live source has a thread of its own, and is asked for a frame only when one is wanted
-    read = None if live else Ahead(batches, "read")
-    prepared = Ahead(_prepare(read or batches, classifier, times["prepare"]), "prepare", newest=live)
+    read = None if live else Prefetch(batches, "read")
+    prepared = Prefetch(_prepare(read or batches, classifier, times["prepare"]), "prepare", newest=live)
     smoother = None if options.smooth is None else Smoother(options.smooth)
-    results = Ahead(_infer(prepared, classifier, smoother, times["infer"]), "infer")
+    results = Prefetch(_infer(prepared, classifier, smoother, times["infer"]), "infer")
     return [stage for stage in (read, prepared, results) if stage is not None]
 
 
-def _end(stages: Sequence[Ahead[Any]], source: Source) -> None:
+def _end(stages: Sequence[Prefetch[Any]], source: Source) -> None:
     """End the threads, also while a camera keeps one waiting, and close the source."""
     for stage in stages:
         stage.close()
@@ -190,17 +190,17 @@ def _infer(
     for frames, tensors in prepared:
         with times.of(len(frames)):
             classifier.refresh()
-            answers = classifier.answers
-            rows: Iterable[Float32] = answers.probabilities(classifier.embed(tensors))
+            head = classifier.head
+            rows: Iterable[Float32] = head.probabilities(classifier.embed(tensors))
             if smoother is not None:
-                names = answers.classes.names
+                names = head.classes.names
                 rows = [smoother.smooth(frame, row, names) for frame, row in zip(frames, rows, strict=True)]
-            predictions = [answers.predict(row) for row in rows]
+            predictions = [head.predict(row) for row in rows]
         yield list(zip(frames, predictions, strict=True))
 
 
 def _deliver(
-    stages: Sequence[Ahead[Any]],
+    stages: Sequence[Prefetch[Any]],
     source: Source,
     sinks: Sequence[Sink],
     options: LoopOptions,
@@ -208,7 +208,7 @@ def _deliver(
     tally: Tally,
 ) -> None:
     """Hand results to the sinks until the source ends, a limit is reached, or an end is asked for."""
-    results: Ahead[_Results] = stages[-1]
+    results: Prefetch[_Results] = stages[-1]
     batches = iter(results)
     end = math.inf if options.duration is None else time.monotonic() + options.duration
     while stop.reason is None and (now := time.monotonic()) < end:

@@ -55,23 +55,23 @@ class Smoother:
         self._last: _Seen | None = None
         self._average: npt.NDArray[np.float64] = np.empty(0)
 
-    def smooth(self, frame: Frame, chances: Float32, names: tuple[str, ...]) -> Float32:
+    def smooth(self, frame: Frame, probabilities: Float32, names: tuple[str, ...]) -> Float32:
         """The average up to and with ``frame``, which follows the frame given last.
 
         Args:
-            frame: whose probabilities ``chances`` are.
-            chances: (C,) float32.
+            frame: whose probabilities ``probabilities`` are.
+            probabilities: (C,) float32.
             names: the C labels they belong to.
 
         Returns:
-            (C,) float32, sums to 1 as ``chances`` does.
+            (C,) float32, sums to 1 as ``probabilities`` does.
         """
         now = _Seen(frame.time, thumbnail(frame.image), names)
         if self._last is not None and self._last.goes_on_in(now):
             kept = 0.5 ** ((now.time - self._last.time) / self._half_life)
-            self._average = kept * self._average + (1.0 - kept) * chances
+            self._average = kept * self._average + (1.0 - kept) * probabilities
         else:
-            self._average = chances.astype(np.float64)
+            self._average = probabilities.astype(np.float64)
         self._last = now
         return self._average.astype(np.float32)
 

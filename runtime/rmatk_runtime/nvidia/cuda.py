@@ -19,7 +19,7 @@ from rmatk_runtime.arrays import Array
 from rmatk_runtime.errors import BackendError, MissingExtraError
 from rmatk_runtime.nvidia.driver import driver_version
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Self = TypeVar("Self", bound="Resource")
 
@@ -77,7 +77,7 @@ class Cuda:
             self.call(name, *arguments)
         except BackendError as error:
             known = len(self._failures) == before
-            logger.log(logging.DEBUG if known else logging.WARNING, "%s", error.message)
+            log.log(logging.DEBUG if known else logging.WARNING, "%s", error.message)
 
     def _error(self, call: str, status: Any) -> BackendError:
         error = self.runtime.cudaGetErrorName(status)[1].decode()
@@ -181,7 +181,7 @@ class Event(Resource):
         return float(self.cuda.call("cudaEventElapsedTime", start.handle, self.handle))
 
 
-class Graph(Resource):
+class CudaGraph(Resource):
     """Work of a stream, launched again and again at the cost of one launch; see :meth:`Stream.capture`."""
 
     def __init__(self, cuda: Cuda, captured: Resource) -> None:
@@ -209,7 +209,7 @@ class Stream(Resource):
         """Set ``event`` behind all work given so far."""
         self.cuda.call("cudaEventRecord", event.handle, self.handle)
 
-    def launch(self, graph: Graph) -> None:
+    def launch(self, graph: CudaGraph) -> None:
         """Run a captured graph."""
         self.cuda.call("cudaGraphLaunch", graph.handle, self.handle)
 
@@ -221,7 +221,7 @@ class Stream(Resource):
         """:meth:`wait` before everything is released; a GPU that gave up is logged, not raised."""
         self.cuda.attempt("cudaStreamSynchronize", self.handle)
 
-    def capture(self, work: Callable[[], None]) -> Graph:
+    def capture(self, work: Callable[[], None]) -> CudaGraph:
         """Note down what ``work`` gives this stream, without doing it; the stream then works as before.
 
         Raises:
@@ -236,7 +236,7 @@ class Stream(Resource):
                 pass
             raise
         with self._end_capture() as captured:
-            return Graph(self.cuda, captured)
+            return CudaGraph(self.cuda, captured)
 
     def _end_capture(self) -> Resource:
         return Resource(self.cuda, self.cuda.call("cudaStreamEndCapture", self.handle), "cudaGraphDestroy")

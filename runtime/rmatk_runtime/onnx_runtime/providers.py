@@ -15,9 +15,9 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Graph
 from rmatk_runtime.errors import StorageError, naming_storage_errors
 from rmatk_runtime.tensorrt import machine
-from rmatk_runtime.tensorrt.store import FOLDER
+from rmatk_runtime.tensorrt.store import ENGINES_FOLDER
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
@@ -51,12 +51,12 @@ def tensorrt_options(bundle: Bundle, graph: Graph, version: str) -> dict[str, st
         "trt_profile_opt_shapes": best,
         "trt_profile_max_shapes": most,
     }
-    folder = bundle.path / FOLDER / "ort" / _key(bundle, graph, version)
+    folder = bundle.path / ENGINES_FOLDER / "ort" / _key(bundle, graph, version)
     try:
         with naming_storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
     except StorageError as error:
-        logger.warning("the TensorRT provider builds its engine at every start: %s", error.message)
+        log.warning("the TensorRT provider builds its engine at every start: %s", error.message)
         return options
     cached = dict.fromkeys(("trt_engine_cache_enable", "trt_timing_cache_enable"), "True")
     return {
@@ -94,4 +94,4 @@ def preload_libraries(runtime: Any) -> None:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         preload()
     if text := printed.getvalue().strip():
-        logger.info("%s", text)
+        log.info("%s", text)

@@ -186,14 +186,14 @@ def _flips(
     truth: Sequence[str] | None,
 ) -> tuple[Flip, ...]:
     """Changed labels, the most serious (largest reference margin) first."""
-    chances = softmax(logits)
+    probabilities = softmax(logits)
     reference = logits.argmax(axis=1)
     flips = [
         Flip(
             image=names[i],
             reference=classes[reference[i]],
             candidate=classes[candidate[i]],
-            margin=float(chances[i, reference[i]] - chances[i, candidate[i]]),
+            margin=float(probabilities[i, reference[i]] - probabilities[i, candidate[i]]),
             truth=None if truth is None else truth[i],
         )
         for i in np.flatnonzero(reference != candidate).tolist()

@@ -17,7 +17,7 @@ from time import monotonic
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.frames import Frame
-from rmatk_runtime.prefetch import Ahead
+from rmatk_runtime.prefetch import Prefetch
 from rmatk_runtime.sources.base import Source, SourceInfo, SourceState
 from rmatk_runtime.sources.options import SourceOptions, Thinning
 
@@ -75,7 +75,7 @@ class LiveSource(Source):
         self._connection: Connection | None = connect()
         size = options.turn_size(self._connection.size)
         self.info = SourceInfo(name, size, self._connection.rate, frames=None, live=True)
-        self._reading: Ahead[_Arrival] | None = None
+        self._reading: Prefetch[_Arrival] | None = None
         self._closing = threading.Event()
         self._patience = 0.0  # until when a read that goes on is waited for
         self._lock = threading.Lock()  # of the connection, and of the count of those skipped
@@ -88,7 +88,7 @@ class LiveSource(Source):
         Raises:
             SourceError: the device is lost, and not to be tried again.
         """
-        self._reading = Ahead(self._arrivals(), f"read {self._name}", newest=True)
+        self._reading = Prefetch(self._arrivals(), f"read {self._name}", newest=True)
         for picture, index, time, captured in self._reading:
             self.dropped = self._reading.dropped
             try:

@@ -16,9 +16,9 @@ from rmatk_runtime.tensorrt.kernels import Kernels, kernels_of
 from rmatk_runtime.tensorrt.lane import Lane
 from rmatk_runtime.tensorrt.library import TensorRt, load_tensorrt
 from rmatk_runtime.tensorrt.plan import Plan
-from rmatk_runtime.tensorrt.store import Engine
+from rmatk_runtime.tensorrt.store import BuiltEngine
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 CUDA_GRAPHS = True  # replay a captured batch size with one launch; False to see whether a graph is at fault
 
@@ -63,7 +63,7 @@ class TensorRtBackend(Backend):
             raise
 
     @classmethod
-    def open(cls, engine: Engine) -> TensorRtBackend:
+    def open(cls, engine: BuiltEngine) -> TensorRtBackend:
         """Load an engine of a bundle; :func:`~rmatk_runtime.tensorrt.store.find_engine` found it to fit.
 
         Raises:
@@ -134,7 +134,7 @@ class TensorRtBackend(Backend):
             self._add_lane()
         except BackendError as error:
             self._overlap = False
-            logger.warning("large batches run one part after the other: %s", error.message)
+            log.warning("large batches run one part after the other: %s", error.message)
 
     def close(self) -> None:
         """Release lanes, engine and runtime, in this order."""

@@ -28,12 +28,12 @@ from rmatk_runtime.tensorrt.messages import Messages, build_error
 from rmatk_runtime.tensorrt.network import parse_network, strong_typing
 from rmatk_runtime.tensorrt.options import BuildOptions, aimed, objections
 from rmatk_runtime.tensorrt.progress import OnProgress, progress_monitor
-from rmatk_runtime.tensorrt.store import Engine, write_engine
+from rmatk_runtime.tensorrt.store import BuiltEngine, write_engine
 from rmatk_runtime.tensorrt.timing_cache import save_timing_cache
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """What a build gives: the plan's bytes, the layers of the network it was built from, and its seconds."""
 
     data: bytes
@@ -49,7 +49,7 @@ def build_engine(
     *,
     gpu: Gpu | None,
     on_progress: OnProgress | None = None,
-) -> Engine:
+) -> BuiltEngine:
     """Build a bundle's image graph and put the engine into the bundle, replacing one of the same key.
 
     Raises:
@@ -81,7 +81,7 @@ def build_plan(
     *,
     gpu: Gpu | None,
     on_progress: OnProgress | None = None,
-) -> Plan:
+) -> BuildPlan:
     """Compile an ONNX file.
 
     Args:
@@ -116,7 +116,7 @@ def build_plan(
         raise build_error(trt, onnx.name, messages, options)
     if options.timing_cache is not None:
         save_timing_cache(config, options.timing_cache)
-    return Plan(bytes(data), network.num_layers, time.monotonic() - began)
+    return BuildPlan(bytes(data), network.num_layers, time.monotonic() - began)
 
 
 def engine_key(
@@ -151,7 +151,7 @@ def image_profile(spec: PreprocessSpec, graph: Graph, batch: BatchProfile) -> Pr
 
 def _create_builder(trt: TensorRt, messages: Messages) -> Any:
     try:
-        return trt.module.Builder(messages.logger)
+        return trt.module.Builder(messages.log)
     except (TypeError, RuntimeError) as error:  # pybind11: "factory function returned nullptr"
         raise BackendError(f"{trt.title} does not start: {messages.last()}", "rmatk doctor") from error
 

@@ -1,10 +1,10 @@
 """The kernels that TensorRT for RTX makes when an engine is loaded, kept beside it for the next start.
 
-``engines/STEM.kernels``: one line of JSON, :class:`Header`, and behind it TensorRT's runtime cache as it
-serialises it. One file per engine, written whole when kernels came to it. Kernels are code, as a plan is,
-so they are given back only where the header's key is this plan's on this GPU and the bytes are the header's;
-TensorRT then compares once more what it knows of the machine. What cannot be used is told in the log and made
-anew: a cache never stops an engine.
+``engines/STEM.kernels``: one line of JSON, :class:`KernelsHeader`, and behind it TensorRT's runtime cache
+as it serialises it. One file per engine, written whole when kernels came to it. Kernels are code, as a
+plan is, so they are given back only where the header's key is this plan's on this GPU and the bytes are the
+header's; TensorRT then compares once more what it knows of the machine. What cannot be used is logged and
+made again: a cache never stops an engine.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from rmatk_runtime.errors import BackendError, StorageError
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.nvidia.driver import driver_version
 from rmatk_runtime.tensorrt.machine import first_gpu
-from rmatk_runtime.tensorrt.store import Engine, kernels_path
+from rmatk_runtime.tensorrt.store import BuiltEngine, kernels_path
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 LARGEST = 256 << 20  # bytes of a file that is read or written; kernels of one tower take a small part of it
 _HEADER_LIMIT = 4096
@@ -38,7 +38,7 @@ class KernelKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     driver: str
 
 
-class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class KernelsHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The first line of the file; ``sha256`` of all bytes behind it."""
 
     format: Literal["rmatk-kernels"] = "rmatk-kernels"
@@ -67,7 +67,7 @@ class Kernels:
         create = getattr(config, "create_runtime_cache", None)
         cache = None if create is None else create()
         if cache is None or not config.set_runtime_cache(cache):
-            logger.info("this TensorRT for RTX takes no runtime cache: kernels are made at every start")
+            log.info("this TensorRT for RTX takes no runtime cache: kernels are made at every start")
             return
         self._cache = cache
         try:
@@ -75,12 +75,12 @@ class Kernels:
         except (OSError, ValueError) as error:
             # As text: a record that holds an error holds every frame's variables, TensorRT's objects too
             reason = getattr(error, "strerror", None) or str(error)
-            logger.warning("kernels are made anew, %s cannot be used: %s", self.path, reason)
+            log.warning("kernels are made anew, %s cannot be used: %s", self.path, reason)
             return
         if kept is None:
             return
         if not cache.deserialize(kept):
-            logger.warning("kernels are made anew, TensorRT does not accept %s here", self.path)
+            log.warning("kernels are made anew, TensorRT does not accept %s here", self.path)
             return
         self._on_disk = hashlib.sha256(kept).hexdigest()
 
@@ -99,14 +99,14 @@ class Kernels:
         if not data or digest == self._on_disk:
             return
         if len(data) > LARGEST:
-            logger.warning("kernels of %d MB are not kept: %s", len(data) >> 20, self.path)
+            log.warning("kernels of %d MB are not kept: %s", len(data) >> 20, self.path)
             return
-        header = msgspec.json.encode(Header(key=self.key, sha256=digest))
+        header = msgspec.json.encode(KernelsHeader(key=self.key, sha256=digest))
         try:
             write_atomic(self.path, header + b"\n" + data)
         except StorageError as error:
             self._disk_refused = True
-            logger.warning("kernels are made at every start: %s", error.message)
+            log.warning("kernels are made at every start: %s", error.message)
             return
         self._on_disk = digest
 
@@ -128,7 +128,7 @@ class Kernels:
         except FileNotFoundError:
             return None
         try:
-            header = msgspec.json.decode(line, type=Header)
+            header = msgspec.json.decode(line, type=KernelsHeader)
         except msgspec.MsgspecError as error:
             raise ValueError(f"its first line: {error}") from error
         if header.key != self.key:
@@ -144,7 +144,7 @@ def _differences(kept: KernelKey, here: KernelKey) -> str:
     return "; ".join(f"{name} {old[:40]}, here {new[:40]}" for name, old, new in pairs if old != new)
 
 
-def kernels_of(engine: Engine) -> Kernels | None:
+def kernels_of(engine: BuiltEngine) -> Kernels | None:
     """The kept kernels of an engine on this machine; None for TensorRT itself, whose plans hold theirs."""
     if engine.key.flavour != "tensorrt_rtx" or (gpu := first_gpu()) is None:
         return None

@@ -92,7 +92,7 @@ class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 @dataclass(frozen=True)
-class Here:
+class Machine:
     """This machine: processor, GPU and its compute capability (None without one), each TensorRT's version."""
 
     machine: str
@@ -112,7 +112,7 @@ def target(key: EngineKey) -> str:
     return f"{library}, {key.gpu} (compute capability {targets})"
 
 
-def differences(key: EngineKey, here: Here) -> list[str]:
+def differences(key: EngineKey, here: Machine) -> list[str]:
     """Why an engine does not fit this machine, each reason in words; empty where it fits."""
     reasons = [_version_reason(key, here), _gpu_reason(key, here)]
     if key.machine != here.machine:
@@ -120,7 +120,7 @@ def differences(key: EngineKey, here: Here) -> list[str]:
     return [reason for reason in reasons if reason]
 
 
-def _version_reason(key: EngineKey, here: Here) -> str | None:
+def _version_reason(key: EngineKey, here: Machine) -> str | None:
     title, found = TITLES[key.flavour], here.tensorrt.get(key.flavour)
     if found is None:
         return f"built with {title} {key.tensorrt}, which is not installed here or does not load"
@@ -132,7 +132,7 @@ def _version_reason(key: EngineKey, here: Here) -> str | None:
     return f"built with {title} {key.tensorrt}; this machine has {found}"
 
 
-def _gpu_reason(key: EngineKey, here: Here) -> str | None:
+def _gpu_reason(key: EngineKey, here: Machine) -> str | None:
     if here.gpu is None or here.compute_capability is None:
         return "this machine has no GPU that NVIDIA's driver lists"
     targets = key.compute_capabilities

@@ -14,10 +14,10 @@ from typing import Any
 from rmatk_runtime.arrays import Array, Float32
 from rmatk_runtime.backend import DeviceTimes
 from rmatk_runtime.errors import BackendError
-from rmatk_runtime.nvidia.cuda import Cuda, DeviceBuffer, Event, Graph, PinnedBuffer, Stream
+from rmatk_runtime.nvidia.cuda import Cuda, CudaGraph, DeviceBuffer, Event, PinnedBuffer, Stream
 from rmatk_runtime.tensorrt.plan import Plan
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 KEPT_SIZES = 8  # batch sizes that keep context and graph; the one unused longest goes first
 
@@ -125,7 +125,7 @@ class _FixedBatch:
         self._plan, self._batch, self._stream = plan, batch, stream
         self._capture = graphs
         self._ran = False
-        self._graph: Graph | None = None
+        self._graph: CudaGraph | None = None
         self._context: Any = plan.context()
         try:
             self._context.set_device_memory(int(scratch), plan.scratch)
@@ -154,7 +154,7 @@ class _FixedBatch:
             self._graph = self._stream.capture(self._execute)
         except BackendError as error:
             self._capture = False
-            logger.warning("batches of %d run without a CUDA graph: %s", self._batch, error.message)
+            log.warning("batches of %d run without a CUDA graph: %s", self._batch, error.message)
 
     def _execute(self) -> None:
         if not self._context.execute_async_v3(int(self._stream)):

@@ -6,14 +6,14 @@ import platform
 
 from rmatk_runtime.errors import BackendError
 from rmatk_runtime.nvidia.driver import Gpu, list_gpus
-from rmatk_runtime.tensorrt.key import Here
+from rmatk_runtime.tensorrt.key import Machine
 from rmatk_runtime.tensorrt.library import installed_versions
 
 
-def this_machine() -> Here:
+def this_machine() -> Machine:
     """Processor, first GPU and every TensorRT that loads here."""
     gpu = first_gpu()
-    return Here(
+    return Machine(
         machine=platform.machine(),
         gpu=None if gpu is None else gpu.name,
         compute_capability=None if gpu is None else gpu.compute_capability,

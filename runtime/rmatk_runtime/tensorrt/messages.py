@@ -1,4 +1,4 @@
-"""TensorRT's own words: it returns None and writes the reason to its logger."""
+"""TensorRT's own words: it returns None and writes the reason to its log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rmatk_runtime.errors import BackendError
 from rmatk_runtime.tensorrt.library import TensorRt
 from rmatk_runtime.tensorrt.options import BuildOptions
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # How a builder that ran out of memory says so. The first is the usual one on a Jetson: no kernel fitted
 # (NVIDIA/TensorRT #3355, #1404).
@@ -23,17 +23,17 @@ _ENOUGH = 512  # MiB of workspace; a ViT-B at batch 8 needs less
 
 
 class Messages:
-    """What TensorRT said: ``errors`` in order; the rest goes to the log. ``logger`` is what it writes to."""
+    """What TensorRT said: ``errors`` in order; the rest goes to the log. ``log`` is what it writes to."""
 
     def __init__(self, trt: TensorRt) -> None:
         self.errors: list[str] = []
-        self.logger = _make_logger(trt, self)
+        self.log = _make_logger(trt, self)
 
     def add(self, severity: str, text: str) -> None:
         """Keep an error, log anything."""
         if severity in ("ERROR", "INTERNAL_ERROR"):
             self.errors.append(text)
-        logger.debug("%s: %s", severity, text)
+        log.debug("%s: %s", severity, text)
 
     def last(self) -> str:
         """The last error, which is the one that ended what was tried."""

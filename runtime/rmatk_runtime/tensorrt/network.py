@@ -17,7 +17,7 @@ def parse_network(trt: TensorRt, builder: Any, onnx: Path, messages: Messages) -
         BackendError: the parser refuses it; names the node and says what is wrong with it.
     """
     network = builder.create_network(1 << int(strong_typing(trt)))
-    parser = trt.module.OnnxParser(network, messages.logger)
+    parser = trt.module.OnnxParser(network, messages.log)
     if parser.parse_from_file(str(onnx)):
         return network
     errors = [parser.get_error(number) for number in range(parser.num_errors)]

@@ -89,7 +89,7 @@ class Plan:
 
     def _load_runtime(self) -> Any:
         try:
-            return self._trt.module.Runtime(self._messages.logger)
+            return self._trt.module.Runtime(self._messages.log)
         except TypeError as error:  # what the bindings make of a null pointer
             raise self.error(f"{self._trt.title} does not start", "rmatk doctor") from error
 

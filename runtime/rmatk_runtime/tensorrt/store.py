@@ -20,10 +20,10 @@ from rmatk_runtime.bundle.manifest import Input
 from rmatk_runtime.errors import BackendError, command
 from rmatk_runtime.files import sha256_file, write_atomic
 from rmatk_runtime.parity.compare import StageResult
-from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey, Here, differences
+from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey, Machine, differences
 from rmatk_runtime.tensorrt.machine import this_machine
 
-FOLDER = "engines"
+ENGINES_FOLDER = "engines"
 
 
 class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,7 +46,7 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 @dataclass(frozen=True)
-class Engine:
+class BuiltEngine:
     """A plan on disk and its sidecar."""
 
     path: Path
@@ -78,14 +78,14 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundEngine:
     """A plan found in a bundle; ``engine`` is None where its sidecar cannot be used.
 
     ``reasons``: why it must not be used here, in words; empty where it may.
     """
 
     path: Path
-    engine: Engine | None
+    engine: BuiltEngine | None
     reasons: tuple[str, ...]
 
     @property
@@ -105,13 +105,13 @@ def rebuild_command(bundle: Bundle, precision: str, kind: Input = "images") -> s
 
 def write_engine(
     bundle: Bundle, plan: bytes, *, key: EngineKey, built: str, seconds: float, layers: int
-) -> Engine:
+) -> BuiltEngine:
     """Put a plan and its sidecar into the bundle, replacing one of the same key.
 
     Raises:
         StorageError: disk full, no permission.
     """
-    path = bundle.path / FOLDER / f"{key.stem()}.engine"
+    path = bundle.path / ENGINES_FOLDER / f"{key.stem()}.engine"
     _sidecar_path(path).unlink(missing_ok=True)
     kernels_path(path).unlink(missing_ok=True)
     write_atomic(path, plan)
@@ -123,10 +123,10 @@ def write_engine(
         seconds=seconds,
         layers=layers,
     )
-    return write_sidecar(Engine(path, sidecar))
+    return write_sidecar(BuiltEngine(path, sidecar))
 
 
-def write_sidecar(engine: Engine) -> Engine:
+def write_sidecar(engine: BuiltEngine) -> BuiltEngine:
     """Write an engine's sidecar as it stands, for example with its parity.
 
     Raises:
@@ -137,7 +137,7 @@ def write_sidecar(engine: Engine) -> Engine:
     return engine
 
 
-def delete_engine(engine: Engine) -> None:
+def delete_engine(engine: BuiltEngine) -> None:
     """Remove a plan, its sidecar and kept kernels, the sidecar first."""
     _sidecar_path(engine.path).unlink(missing_ok=True)
     kernels_path(engine.path).unlink(missing_ok=True)
@@ -149,24 +149,24 @@ def kernels_path(plan: Path) -> Path:
     return plan.with_suffix(".kernels")
 
 
-def survey(bundle: Bundle, here: Here | None = None) -> list[Found]:
+def survey(bundle: Bundle, here: Machine | None = None) -> list[FoundEngine]:
     """Every plan in the bundle, by name, with all reasons against using it here.
 
     Without ``here``, TensorRT is loaded and the GPU asked for only where there is a plan.
     """
-    plans = sorted((bundle.path / FOLDER).glob("*.engine"))
+    plans = sorted((bundle.path / ENGINES_FOLDER).glob("*.engine"))
     here = here or (this_machine() if plans else None)
     return [] if here is None else [_examine(bundle, path, here) for path in plans]
 
 
 def find_engine(
     bundle: Bundle,
-    here: Here | None = None,
+    here: Machine | None = None,
     *,
     precision: str | None = None,
     batch: int = 1,
     kind: Input = "images",
-) -> Engine:
+) -> BuiltEngine:
     """The engine of a bundle that may be used here: of those that fit, the one built for the nearest batch.
 
     Args:
@@ -180,7 +180,7 @@ def find_engine(
         BackendError: there is none; names every engine of that precision with the reasons against it.
     """
     wanted = bundle.graph(precision).precision
-    usable: list[Engine] = []
+    usable: list[BuiltEngine] = []
     refused = []
     for found in survey(bundle, here):
         if found.engine is not None and found.engine.key.input != kind:
@@ -205,17 +205,17 @@ def _distance(profile: BatchProfile, batch: int) -> tuple[bool, int]:
     return not profile.min <= batch <= profile.max, abs(profile.opt - batch)
 
 
-def _examine(bundle: Bundle, path: Path, here: Here) -> Found:
+def _examine(bundle: Bundle, path: Path, here: Machine) -> FoundEngine:
     """Read and check one plan's sidecar, then compare with the bundle and the machine."""
     file = _sidecar_path(path)
     try:
         sidecar = msgspec.json.decode(file.read_bytes(), type=Sidecar)
     except OSError:
-        return Found(path, None, (f"its sidecar {file.name} is missing",))
+        return FoundEngine(path, None, (f"its sidecar {file.name} is missing",))
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-        return Found(path, None, (f"its sidecar {file.name} cannot be read: {error}",))
+        return FoundEngine(path, None, (f"its sidecar {file.name} cannot be read: {error}",))
     reasons = [*_plan_reasons(path, sidecar), *_graph_reasons(bundle, sidecar.key)]
-    return Found(path, Engine(path, sidecar), (*reasons, *differences(sidecar.key, here)))
+    return FoundEngine(path, BuiltEngine(path, sidecar), (*reasons, *differences(sidecar.key, here)))
 
 
 def _plan_reasons(path: Path, sidecar: Sidecar) -> list[str]:

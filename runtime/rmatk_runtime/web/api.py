@@ -109,7 +109,7 @@ class Api:
 
     async def status(self, request: Request) -> Response:
         """How the run goes, and what the page can do."""
-        meter, answers = self.meter, self.classifier.answers
+        meter, answers = self.meter, self.classifier.head
         return _json(
             {
                 "source": meter.source.info.name,

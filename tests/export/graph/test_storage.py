@@ -25,7 +25,7 @@ from rmatk_runtime.golden_check import check_golden, golden_of, open_engines
 from rmatk_runtime.inference.classifier import Classifier
 from rmatk_runtime.pictures.preprocess import preprocess
 from rmatk_runtime.tensorrt.build import build_engine
-from rmatk_runtime.tensorrt.key import Here
+from rmatk_runtime.tensorrt.key import Machine
 from rmatk_runtime.tensorrt.library import load_tensorrt
 from rmatk_runtime.tensorrt.options import BuildOptions
 from rmatk_runtime.tensorrt.store import find_engine
@@ -182,7 +182,7 @@ def test_tensorrt_finds_them_and_an_engine_of_other_weights_is_refused(bundle: B
         pytest.skip(error.message)
     options = BuildOptions(compute_capabilities=("8.9",))
     engine = build_engine(bundle, bundle.graph(precision), trt, options, gpu=None)
-    ada = Here(engine.key.machine, "NVIDIA L4", "8.9", {"tensorrt_rtx": trt.version})
+    ada = Machine(engine.key.machine, "NVIDIA L4", "8.9", {"tensorrt_rtx": trt.version})
     assert len(engine.read()) > 10_000 and find_engine(bundle, ada, precision=precision) == engine
     name = f"{bundle.graph(precision).file}.data"
     data = bytearray(bundle.file(name).read_bytes())

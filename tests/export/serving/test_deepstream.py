@@ -15,7 +15,7 @@ import pytest
 from rmatk_export.serving import deepstream
 from rmatk_export.serving.deepstream import write_deepstream
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.errors import ExportError, MissingExtraError, ParityError, StorageError
 from rmatk_runtime.pictures.preprocess import resize
@@ -132,7 +132,7 @@ def test_it_answers_as_pytorch_did(folder: Path, bundle: Bundle):
     scale = np.float32(plain(folder)["net-scale-factor"])
     planes = scale * pixels.transpose(0, 3, 1, 2).astype(np.float32)  # nvinfer's y = scale * (x - mean)
     session = onnxruntime.InferenceSession(folder / "classifier.onnx")
-    wanted = Answers(bundle.classes(), manifest.decision).probabilities(golden.embeddings)
+    wanted = LabelHead(bundle.classes(), manifest.decision).probabilities(golden.embeddings)
     assert np.abs(session.run(None, {"pixels": planes})[0] - wanted).max() < 1e-5
     assert np.abs(session.run(None, {"pixels": planes[:, ::-1]})[0] - wanted).max() > 1e-2  # BGR is wrong
 

@@ -22,17 +22,17 @@ from rmatk_export.serving import triton
 from rmatk_export.serving.triton import TritonOptions, write_triton
 from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.errors import BackendError, BundleError, ExportError, ParityError, StorageError
 from rmatk_runtime.pictures.preprocess import resize
-from rmatk_runtime.tensorrt.key import BatchProfile, Here
+from rmatk_runtime.tensorrt.key import BatchProfile, Machine
 from rmatk_runtime.tensorrt.store import write_engine
 from tests.runtime.fakes.engine_keys import key_of
 
 TYPES = {"TYPE_UINT8": "tensor(uint8)", "TYPE_FP32": "tensor(float)"}
 NAMES = {"birds", "birds_image_encoder", "birds_classifier"}
-HERE = Here("aarch64", "Orin", "8.7", {"tensorrt": "10.3.0"})
+HERE = Machine("aarch64", "Orin", "8.7", {"tensorrt": "10.3.0"})
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_it_answers_as_pytorch_did(repository: Path, bundle: Bundle):
     golden, manifest = bundle.golden(), bundle.manifest
     assert golden is not None
     pixels = np.stack([resize(picture, manifest.preprocess) for picture in golden.images])
-    wanted = Answers(bundle.classes(), manifest.decision).probabilities(golden.embeddings)
+    wanted = LabelHead(bundle.classes(), manifest.decision).probabilities(golden.embeddings)
     assert np.abs(served(repository, pixels) - wanted).max() < 1e-5
     assert np.abs(served(repository, 255 - pixels) - wanted).max() > 1e-2
 

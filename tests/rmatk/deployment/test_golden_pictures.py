@@ -71,9 +71,9 @@ def test_answers_are_softmax_by_hand():
     pictures = ((np.zeros((1, 1, 3), np.uint8),) * 2, ("a", "b"), ("left", "right"), ("", ""), embeddings)
     golden = GoldenSet(*pictures, "photos")
     found = golden.answers(classes, Decision(logit_scale=10.0, temperature=2.0))
-    chances = np.exp([4.0, 3.0, 0.0]) / np.exp([4.0, 3.0, 0.0]).sum()
+    probabilities = np.exp([4.0, 3.0, 0.0]) / np.exp([4.0, 3.0, 0.0]).sum()
     assert found.classes == ("left", "right")
-    assert found.smallest_margin == pytest.approx(chances[0] - chances[1])
+    assert found.smallest_margin == pytest.approx(probabilities[0] - probabilities[1])
     assert golden.truth(classes.names) == ("left", "right") and golden.truth(("left",)) is None
     assert GoldenSet(*pictures, "rendered").truth(classes.names) is None
 

@@ -51,7 +51,7 @@ def test_a_linear_probe_minimises_its_loss():
     probe = LinearProbe(features, labels, 2, seed=1)
     weight, bias = probe.weight.clone().requires_grad_(), probe.bias.clone().requires_grad_()
     x = (features - features.mean(0)) / (features.std(0) + 1e-6)
-    loss = F.cross_entropy(x @ weight + bias, labels) + probe.l2 * weight.square().sum() / 2
+    loss = F.cross_entropy(x @ weight + bias, labels) + probe.strength * weight.square().sum() / 2
     loss.backward()
     assert weight.grad.abs().max() < 1e-3
     assert bias.grad.abs().max() < 1e-3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rmatk.config import TrainConfig
+from rmatk.config import LOSS_WEIGHTS, TrainConfig
 from rmatk.data.formats import Splits, open_splits
 from rmatk.data.photos import few_shot, image_batches, read_folder
 from rmatk.evaluation.features import FrozenFeatures
@@ -99,7 +99,7 @@ def test_the_record_says_what_was_compared(tiny, result):
     assert result.backbone_digest == tiny.digest
     assert (result.train_classes, result.train_images) == (3, 9)
     assert [(t.column, t.classes, t.images) for t in result.tests] == [("base", 3, 12), ("new", 2, 8)]
-    assert {m.method: m.terms for m in result.methods}["adapter-only"] == {"l1": 0, "l2": 0, "l3": 0, "l4": 0}
+    assert {m.method: m.terms for m in result.methods}["adapter-only"] == dict.fromkeys(LOSS_WEIGHTS, 0)
     assert msgspec.json.decode(msgspec.json.encode(result), type=type(result)) == result
 
 
@@ -126,7 +126,9 @@ def test_rmadapter_is_what_rmatk_train_trains(tiny, data, tmp_path):
 
 def test_every_ablation_trains_other_weights(tiny, data):
     features = FrozenFeatures(tiny, CONFIG)
-    config = msgspec.structs.replace(CONFIG, l1=5.0, l2=5.0, l3=0.5, l4=0.5)
+    config = msgspec.structs.replace(
+        CONFIG, image_rec_weight=5.0, text_rec_weight=5.0, image_con_weight=0.5, text_con_weight=0.5
+    )
     shots = few_shot(data.train, CONFIG.shots, 1).train
     images = features.all(data.test)
     found = [

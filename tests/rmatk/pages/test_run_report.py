@@ -11,7 +11,7 @@ from rmatk.config import TrainConfig
 from rmatk.data.photos import read_folder
 from rmatk.deployment.from_run import export_source
 from rmatk.pages.html import confusion, curve, rows
-from rmatk.pages.run_report import Answers, write_report
+from rmatk.pages.run_report import ValidationAnswers, write_report
 from rmatk.run import restore
 from rmatk.training.train import train
 from rmatk_runtime.bundle.label_head import softmax
@@ -66,7 +66,7 @@ def test_the_surest_mistakes_come_first(run, draw_photos, tmp_path):
     logits = np.zeros((24, 3))
     logits[np.arange(24), shots.flat()[1]] = 3
     logits[2, 1], logits[9, 2] = 4, 6
-    answers = Answers(shots, softmax(logits), np.zeros(24, np.int64))
+    answers = ValidationAnswers(shots, softmax(logits), np.zeros(24, np.int64))
     write_report(run.path, run.record, answers)
     page = (run.path / "report.html").read_text()
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)

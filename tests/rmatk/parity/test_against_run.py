@@ -18,7 +18,7 @@ from rmatk_runtime.arrays import Float32
 from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import DataError, RunError
-from rmatk_runtime.golden_check import Engine, open_engines
+from rmatk_runtime.golden_check import Candidate, open_engines
 from rmatk_runtime.labels.editor import add_label, rename_label
 
 
@@ -98,7 +98,7 @@ def test_labels_changed_on_the_device_are_compared_on_their_own_prompts(
 def test_a_wrong_engine_fails_at_its_own_stage(tiny_bundle: Path, tiny_run, tiny):
     bundle, photos = Bundle.open(tiny_bundle), read_folder(Path(tiny_run.record.data))
     with open_engines(bundle, "cpu") as (engine,):
-        turned = Engine("turned", "fp32", Turned(engine.backend))
+        turned = Candidate("turned", "fp32", Turned(engine.backend))
         stages = check_against_run(bundle, [engine, turned], tiny_run, tiny, photos)
     assert [stage.stage for stage in stages if not stage] == ["turned"]
     assert "cosine" in (stages[-1].reason or "")

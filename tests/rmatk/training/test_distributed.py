@@ -16,7 +16,9 @@ from rmatk.config import TrainConfig
 from rmatk.training import distributed
 from rmatk.training.train import train
 
-CONFIG = TrainConfig(shots=5, epochs=3, batch=7, lr=0.01, rank=4, l3=0.2, l4=0.3, precision="fp32")
+CONFIG = TrainConfig(
+    shots=5, epochs=3, batch=7, lr=0.01, rank=4, image_con_weight=0.2, text_con_weight=0.3, precision="fp32"
+)
 """15 photos in batches of 7, 7 and 1: of the last, one process has nothing."""
 
 SCRIPT = """

@@ -30,8 +30,8 @@ CONFIG = TrainConfig(
     lr=0.01,
     rank=8,
     templates=("a photo of a {}.", "my {}"),
-    l3=0.2,
-    l4=0.3,
+    image_con_weight=0.2,
+    text_con_weight=0.3,
     precision="fp32",
 )
 
@@ -73,10 +73,10 @@ def naive_losses(model, images, labels, names, config):
     text = classes(prompts)
     return {
         "ce": F.cross_entropy(clip.logit_scale.exp() * image @ text.T, labels),
-        "image_rec": config.l1 * image_rec,
-        "text_rec": config.l2 * text_rec,
-        "image_con": config.l3 * (image - frozen_image).abs().sum(-1).mean(),
-        "text_con": config.l4 * (text - frozen_text).abs().sum(-1).mean(),
+        "image_rec": config.image_rec_weight * image_rec,
+        "text_rec": config.text_rec_weight * text_rec,
+        "image_con": config.image_con_weight * (image - frozen_image).abs().sum(-1).mean(),
+        "text_con": config.text_con_weight * (text - frozen_text).abs().sum(-1).mean(),
     }
 
 
@@ -258,10 +258,10 @@ def test_the_flags_defaults_are_the_configurations():
 
 
 def test_wrong_flags_are_a_usage_error_that_names_all(tmp_path):
-    result = CliRunner().invoke(app, ["train", "x", "-o", "y", "--shots", "0", "--l3", "-1"])
+    result = CliRunner().invoke(app, ["train", "x", "-o", "y", "--shots", "0", "--image-con-weight", "-1"])
     assert result.exit_code == 2
     assert "--shots" in result.output
-    assert "--l3" in result.output
+    assert "--image-con-weight" in result.output
 
 
 def test_tensorboard_hears_every_step_or_is_named_as_missing(tiny, photos, tmp_path, monkeypatch):

@@ -12,13 +12,13 @@ import pytest
 
 from rmatk_runtime.backend import Backend, DeviceTimes
 from rmatk_runtime.bench import measure as module
-from rmatk_runtime.bench.measure import STAGES, Material, Plan, Spread, bench, measure
+from rmatk_runtime.bench.measure import STAGES, BenchPictures, BenchPlan, Spread, bench, measure
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.errors import BackendError, DataError, SourceError
 from rmatk_runtime.inference.classifier import Classifier
 
-PLAN = Plan(backends=("cpu",), precisions=("fp32",), repeats=3, warmup=1)
+PLAN = BenchPlan(backends=("cpu",), precisions=("fp32",), repeats=3, warmup=1)
 
 
 class Slow(Backend):
@@ -52,7 +52,7 @@ def test_percentiles_are_numpys():
 def test_stages_are_told_apart(bundle: Bundle):
     engine = Slow()
     classifier = Classifier(
-        engine, bundle.manifest.preprocess, Answers(bundle.classes(), bundle.manifest.decision)
+        engine, bundle.manifest.preprocess, LabelHead(bundle.classes(), bundle.manifest.decision)
     )
 
     def pictures():
@@ -79,7 +79,11 @@ def test_the_engine_is_chosen_for_the_largest_batch(bundle: Bundle, monkeypatch:
 
     monkeypatch.setattr(module, "open_backend", refuse)
     with pytest.raises(BackendError, match="not today"):
-        bench(bundle, Plan(backends=("tensorrt",), precisions=("fp32",), batches=(1, 8, 2)), Material(bundle))
+        bench(
+            bundle,
+            BenchPlan(backends=("tensorrt",), precisions=("fp32",), batches=(1, 8, 2)),
+            BenchPictures(bundle),
+        )
     assert asked == [{"precision": "fp32", "batch": 8}]
 
 
@@ -87,8 +91,8 @@ def test_every_batch_size_is_a_row(bundle: Bundle):
     heard: list[str] = []
     found = bench(
         bundle,
-        Plan(backends=("cpu",), precisions=("fp32",), batches=(1, 3), repeats=4, warmup=0),
-        Material(bundle),
+        BenchPlan(backends=("cpu",), precisions=("fp32",), batches=(1, 3), repeats=4, warmup=0),
+        BenchPictures(bundle),
         heard.append,
     )
     assert [row.batch for row in found.rows] == [1, 3]
@@ -106,7 +110,7 @@ def test_every_batch_size_is_a_row(bundle: Bundle):
 def test_accuracy_is_over_the_photos(bundle: Bundle, tiny_run):
     root = Path(tiny_run.record.data)
     photos = [(path, path.parent.name.replace("_", " ")) for path in sorted(root.glob("*/*.png"))]
-    (row,) = bench(bundle, PLAN, Material(bundle, photos=photos)).rows
+    (row,) = bench(bundle, PLAN, BenchPictures(bundle, photos=photos)).rows
     with Classifier.open(bundle.path, backend="cpu") as classifier:
         answers = classifier.classify([module.load_image(path) for path, _ in photos])
     right = sum(answer.top[0].label == label for answer, (_, label) in zip(answers, photos, strict=True))
@@ -114,29 +118,29 @@ def test_accuracy_is_over_the_photos(bundle: Bundle, tiny_run):
 
 
 def test_pictures_of_a_file_do_not_end(bundle: Bundle, photos: Path):
-    material = Material(bundle, source=str(photos / "blue_dot"))
+    material = BenchPictures(bundle, source=str(photos / "blue_dot"))
     frames = list(islice(material, 20))
     np.testing.assert_array_equal(frames[0], frames[8])
     assert material.decodes and material.title == str(photos / "blue_dot")
 
 
 def test_what_does_not_run_here_is_told_with_the_reason(bundle: Bundle):
-    plan = Plan(backends=("tensorrt", "cpu"), precisions=("fp32",), repeats=1, warmup=0)
-    found = bench(bundle, plan, Material(bundle))
+    plan = BenchPlan(backends=("tensorrt", "cpu"), precisions=("fp32",), repeats=1, warmup=0)
+    found = bench(bundle, plan, BenchPictures(bundle))
     assert len(found.rows) == 1
     (skipped,) = found.skipped
     assert skipped.backend == "tensorrt" and skipped.reason
-    only = Plan(backends=("tensorrt",), precisions=("fp32",))
+    only = BenchPlan(backends=("tensorrt",), precisions=("fp32",))
     with pytest.raises(BackendError, match="no format runs here"):
-        bench(bundle, only, Material(bundle))
+        bench(bundle, only, BenchPictures(bundle))
 
 
 def test_photos_of_unknown_classes_and_live_sources_are_refused(bundle: Bundle, photos: Path):
     file = next(photos.glob("*/*.png"))
     with pytest.raises(DataError, match="does not know: cup"):
-        bench(bundle, PLAN, Material(bundle, photos=[(file, "cup")]))
+        bench(bundle, PLAN, BenchPictures(bundle, photos=[(file, "cup")]))
     with pytest.raises(SourceError, match="sets its own pace"):
-        bench(bundle, PLAN, Material(bundle, source="test://64x48@30"))
+        bench(bundle, PLAN, BenchPictures(bundle, source="test://64x48@30"))
 
 
 def test_the_command_prints_tables_or_json(rmatk, tiny_bundle: Path, tiny_run):

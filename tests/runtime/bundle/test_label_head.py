@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.errors import RmatkError
@@ -13,12 +13,12 @@ from rmatk_runtime.errors import RmatkError
 CLASSES = ClassMatrix(("red", "green", "blue"), np.eye(3, dtype=np.float32))
 
 
-def answers(reject: float | None = None, **options) -> Answers:
-    return Answers(CLASSES, Decision(logit_scale=10.0, reject_threshold=reject), **options)
+def answers(reject: float | None = None, **options) -> LabelHead:
+    return LabelHead(CLASSES, Decision(logit_scale=10.0, reject_threshold=reject), **options)
 
 
-def row(*chances: float) -> np.ndarray:
-    return np.array(chances, np.float32)
+def row(*probabilities: float) -> np.ndarray:
+    return np.array(probabilities, np.float32)
 
 
 def test_probabilities_are_the_formula():
@@ -27,7 +27,7 @@ def test_probabilities_are_the_formula():
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     logits = embeddings.astype(np.float64) @ CLASSES.embeddings.T * (100.0 / 2.5)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    found = Answers(CLASSES, Decision(logit_scale=100.0, temperature=2.5)).probabilities(embeddings)
+    found = LabelHead(CLASSES, Decision(logit_scale=100.0, temperature=2.5)).probabilities(embeddings)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

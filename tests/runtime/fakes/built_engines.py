@@ -6,7 +6,7 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Precision
 from rmatk_runtime.nvidia.driver import Gpu
 from rmatk_runtime.tensorrt.key import BatchProfile
-from rmatk_runtime.tensorrt.store import Engine, write_engine
+from rmatk_runtime.tensorrt.store import BuiltEngine, write_engine
 from tests.runtime.fakes.engine_keys import key_of
 from tests.runtime.fakes.tensorrt_runtime import fake_plan
 
@@ -22,7 +22,7 @@ def add_engine(
     compatible: bool = False,
     batch: tuple[int, int, int] = (1, 1, 8),
     precision: Precision = "fp32",
-) -> Engine:
+) -> BuiltEngine:
     """Put an engine of one of the bundle's graphs into it; ``version`` is that of the plan alone."""
     file = bundle.graph(precision).file
     changes = {

@@ -10,7 +10,7 @@ import pytest
 from rmatk_runtime.arrays import Float32
 from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.errors import BackendError
@@ -37,7 +37,7 @@ def colour(*rgb: int) -> np.ndarray:
 
 
 def classifier() -> Classifier:
-    return Classifier(MeanColour(), SPEC, Answers(CLASSES, Decision(logit_scale=10.0)))
+    return Classifier(MeanColour(), SPEC, LabelHead(CLASSES, Decision(logit_scale=10.0)))
 
 
 def test_preparing_then_embedding_is_classifying():
@@ -45,8 +45,8 @@ def test_preparing_then_embedding_is_classifying():
     images = [colour(10, 200, 30), colour(250, 20, 20)]
     tensors = answers.prepare(images)
     assert tensors.shape == (2, 3, 8, 8) and tensors.dtype == np.float32
-    chances = answers.answers.probabilities(answers.backend.embed(tensors))
-    assert [answers.answers.predict(row) for row in chances] == answers.classify(images)
+    probabilities = answers.head.probabilities(answers.backend.embed(tensors))
+    assert [answers.head.predict(row) for row in probabilities] == answers.classify(images)
     assert answers.classify([]) == []
 
 
@@ -59,8 +59,8 @@ def test_a_real_bundle_gives_the_same_in_any_batch(tiny_bundle: Path):
         assert answers.backend.name == "onnxruntime cpu"
     for one, other in zip(together, alone, strict=True):
         assert one.label == other.label
-        chances = [[score.probability for score in each.top] for each in (one, other)]
-        np.testing.assert_allclose(*chances, atol=1e-5)
+        probabilities = [[score.probability for score in each.top] for each in (one, other)]
+        np.testing.assert_allclose(*probabilities, atol=1e-5)
 
 
 def test_engines_say_what_is_wrong(tiny_bundle: Path):

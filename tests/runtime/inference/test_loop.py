@@ -12,7 +12,7 @@ import pytest
 
 from rmatk_runtime.arrays import Float32
 from rmatk_runtime.backend import Backend
-from rmatk_runtime.bundle.label_head import Answers
+from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.errors import BackendError, RmatkError, SinkError, SourceError
@@ -66,7 +66,7 @@ class EvenOrOdd(Backend):
 
 
 def classifier(backend: Backend | None = None) -> Classifier:
-    return Classifier(backend or EvenOrOdd(), SPEC, Answers(LABELS, Decision(logit_scale=5.0)))
+    return Classifier(backend or EvenOrOdd(), SPEC, LabelHead(LABELS, Decision(logit_scale=5.0)))
 
 
 class ListSink(Sink):
@@ -150,7 +150,7 @@ def test_stages_overlap() -> None:
                 together.wait()
             return super().embed(images)
 
-    busy = Preparing(Inferring(), SPEC, Answers(LABELS, Decision(logit_scale=5.0)))
+    busy = Preparing(Inferring(), SPEC, LabelHead(LABELS, Decision(logit_scale=5.0)))
     assert run(Reading(5), busy, [], LoopOptions(batch=1)).frames == 5
 
 
@@ -220,10 +220,10 @@ def test_labels_may_change_between_two_batches() -> None:
             self.asked += 1
             if self.asked == 3:
                 names = ClassMatrix(("straight", "odd"), np.eye(2, dtype=np.float32))
-                self.answers = Answers(names, Decision(logit_scale=5.0))
+                self.head = LabelHead(names, Decision(logit_scale=5.0))
 
     sink = ListSink()
-    running = Relabelled(EvenOrOdd(), SPEC, Answers(LABELS, Decision(logit_scale=5.0)))
+    running = Relabelled(EvenOrOdd(), SPEC, LabelHead(LABELS, Decision(logit_scale=5.0)))
     run(FakeSource(4), running, [sink], LoopOptions(batch=1, smooth=1e6))
     assert [prediction.label for prediction in sink.predictions] == ["even", "even", "straight", "straight"]
 

@@ -18,7 +18,7 @@ def frame(time: float, level: int = 100) -> Frame:
     return Frame(np.full((48, 64, 3), level, np.uint8), 0, time, "camera")
 
 
-def chances(count: int) -> np.ndarray:
+def probabilities(count: int) -> np.ndarray:
     return np.random.default_rng(1).dirichlet(np.ones(3), size=count).astype(np.float32)
 
 
@@ -39,7 +39,7 @@ def reference(rows: np.ndarray, times: np.ndarray, half_life: float) -> np.ndarr
 
 @pytest.mark.parametrize("half_life", [0.01, 0.3, 5.0])
 def test_equals_the_weighted_mean(half_life: float) -> None:
-    rows = chances(len(TIMES))
+    rows = probabilities(len(TIMES))
     smoother = Smoother(half_life)
     found = [smoother.smooth(frame(t), row, NAMES) for t, row in zip(TIMES, rows, strict=True)]
     np.testing.assert_allclose(found, reference(rows, TIMES, half_life), atol=1e-6)

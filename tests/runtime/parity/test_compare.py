@@ -17,7 +17,7 @@ from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import MANIFEST, Decision, FileEntry, Tolerance, encode_manifest
 from rmatk_runtime.errors import BundleError
 from rmatk_runtime.files import sha256_file
-from rmatk_runtime.golden_check import Engine, check_golden, golden_of, open_engines
+from rmatk_runtime.golden_check import Candidate, check_golden, golden_of, open_engines
 from rmatk_runtime.parity.compare import compare_embeddings
 from rmatk_runtime.parity.paired import accuracy_difference
 
@@ -58,9 +58,9 @@ def test_figures_are_the_formulas():
     )
     (flip,) = result.flips
     logits = 5 * np.array([np.cos(np.radians(40)), np.sin(np.radians(40))])
-    chances = np.exp(logits) / np.exp(logits).sum()
+    probabilities = np.exp(logits) / np.exp(logits).sum()
     assert (flip.image, flip.reference, flip.candidate) == ("b", "left", "right")
-    assert flip.margin == pytest.approx(chances[0] - chances[1], abs=1e-6)
+    assert flip.margin == pytest.approx(probabilities[0] - probabilities[1], abs=1e-6)
     assert result and compare(unit(10, 40, 80), truth=None).accuracy is None
 
 
@@ -113,7 +113,7 @@ class Drifting(Backend):
 def test_preprocessing_and_engine_are_told_apart(tiny_bundle: Path, tmp_path: Path):
     bundle = Bundle.open(tiny_bundle)
     with open_engines(bundle, "cpu") as (sound,):
-        drifting = Engine("drifting", "fp32", Drifting(sound.backend))
+        drifting = Candidate("drifting", "fp32", Drifting(sound.backend))
         preprocessing, engine, other = check_golden(bundle, [drifting, sound])
         assert preprocessing and not engine and other and engine.stage == "drifting"
         changed = rewritten(tiny_bundle, tmp_path / "copy", std=(0.25, 0.25, 0.250001))

@@ -12,7 +12,7 @@ import pytest
 
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import DataError, SourceError
-from rmatk_runtime.prefetch import Ahead
+from rmatk_runtime.prefetch import Prefetch
 from rmatk_runtime.sources import SourceOptions, SourceState
 from rmatk_runtime.sources.live import CLOSE_SECONDS, Connection, LiveSource, Picture
 
@@ -254,13 +254,13 @@ def test_frames_are_turned_and_the_size_with_them() -> None:
 
 def test_a_read_that_cannot_be_cut_short_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    join = Ahead.join
+    join = Prefetch.join
 
-    def counted(self: Ahead[object], seconds: float) -> bool:
+    def counted(self: Prefetch[object], seconds: float) -> bool:
         waits.append(seconds)
         return join(self, seconds)
 
-    monkeypatch.setattr(Ahead, "join", counted)
+    monkeypatch.setattr(Prefetch, "join", counted)
     silent = threading.Event()
 
     class Silent(ScriptedConnection):

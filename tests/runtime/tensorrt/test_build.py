@@ -20,7 +20,7 @@ from rmatk_runtime.tensorrt.build import build_engine
 from rmatk_runtime.tensorrt.key import BatchProfile
 from rmatk_runtime.tensorrt.library import TensorRt
 from rmatk_runtime.tensorrt.options import BuildOptions, objections
-from rmatk_runtime.tensorrt.store import Engine
+from rmatk_runtime.tensorrt.store import BuiltEngine
 from tests.runtime.fakes.tensorrt_builder import PLAN, RTX, VERSIONS, FakeTensorRt
 
 ORIN = Gpu("Orin", "8.7", 8 << 30, integrated=True)
@@ -47,7 +47,7 @@ def load(version: str) -> tuple[TensorRt, FakeTensorRt]:
     return TensorRt(fake, "tensorrt_rtx" if version == RTX else "tensorrt", fake.__version__), fake
 
 
-def build(bundle: Bundle, trt: TensorRt, *, gpu: Gpu | None = ORIN, **options: Any) -> Engine:
+def build(bundle: Bundle, trt: TensorRt, *, gpu: Gpu | None = ORIN, **options: Any) -> BuiltEngine:
     return build_engine(bundle, bundle.graph("fp32"), trt, BuildOptions(**options), gpu=gpu)
 
 

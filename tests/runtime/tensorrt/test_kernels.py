@@ -20,7 +20,7 @@ from rmatk_runtime.tensorrt.backend import TensorRtBackend
 from rmatk_runtime.tensorrt.kernels import KernelKey, Kernels, kernels_of
 from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey
 from rmatk_runtime.tensorrt.library import TensorRt
-from rmatk_runtime.tensorrt.store import Engine, delete_engine, write_engine
+from rmatk_runtime.tensorrt.store import BuiltEngine, delete_engine, write_engine
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime, Status
 from tests.runtime.fakes.tensorrt_runtime import fake_plan, fake_tensorrt
 from tests.runtime.tensorrt.test_backend import check, images, write_graph
@@ -214,7 +214,7 @@ def test_whatever_call_fails_everything_is_given_back_once(graph: Path, file: Pa
         assert not cuda.live, f"{name}, call {number}"
 
 
-def rtx_engine(bundle: Bundle, **changes: object) -> Engine:
+def rtx_engine(bundle: Bundle, **changes: object) -> BuiltEngine:
     key = EngineKey(
         flavour="tensorrt_rtx",
         tensorrt=VERSION,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey, Here, differences
+from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey, Machine, differences
 
-ORIN = Here("aarch64", "Orin", "8.7", {"tensorrt": "10.7.0"})
-DESKTOP = Here("x86_64", "NVIDIA GeForce RTX 4090", "8.9", {"tensorrt_rtx": "1.7.1", "tensorrt": "10.13.0"})
+ORIN = Machine("aarch64", "Orin", "8.7", {"tensorrt": "10.7.0"})
+DESKTOP = Machine(
+    "x86_64", "NVIDIA GeForce RTX 4090", "8.9", {"tensorrt_rtx": "1.7.1", "tensorrt": "10.13.0"}
+)
 
 
 def key(**changes: object) -> EngineKey:
@@ -55,12 +57,12 @@ def test_an_engine_fits_the_machine_it_was_built_on():
         ),
         (
             key(),
-            Here("aarch64", None, None, ORIN.tensorrt),
+            Machine("aarch64", None, None, ORIN.tensorrt),
             "this machine has no GPU that NVIDIA's driver lists",
         ),
     ],
 )
-def test_each_difference_is_named(engine: EngineKey, here: Here, reason: str):
+def test_each_difference_is_named(engine: EngineKey, here: Machine, reason: str):
     assert differences(engine, here) == [reason]
 
 
@@ -78,14 +80,14 @@ def test_all_differences_are_named_at_once():
     ],
 )
 def test_version_compatible_engines_run_on_newer_ones_of_the_same_major(built: str, here: str, fits: bool):
-    machine = Here("aarch64", "Orin", "8.7", {"tensorrt": here})
+    machine = Machine("aarch64", "Orin", "8.7", {"tensorrt": here})
     assert (differences(key(tensorrt=built, version_compatible=True), machine) == []) is fits
 
 
 def test_hardware_compatibility_lets_other_gpus_in():
-    other = Here("x86_64", "NVIDIA L4", "8.9", {"tensorrt": "10.13.0"})
-    newer = Here("x86_64", "NVIDIA H100", "9.0", {"tensorrt": "10.13.0"})
-    older = Here("x86_64", "NVIDIA T4", "7.5", {"tensorrt": "10.13.0"})
+    other = Machine("x86_64", "NVIDIA L4", "8.9", {"tensorrt": "10.13.0"})
+    newer = Machine("x86_64", "NVIDIA H100", "9.0", {"tensorrt": "10.13.0"})
+    older = Machine("x86_64", "NVIDIA T4", "7.5", {"tensorrt": "10.13.0"})
     assert [bool(differences(on_desktop(), here)) for here in (other, newer, older)] == [True, True, True]
     same = on_desktop(hardware_compatibility="same_compute_capability")
     assert [bool(differences(same, here)) for here in (other, newer, older)] == [False, True, True]
@@ -98,7 +100,7 @@ def test_rtx_engines_go_by_compute_capability_alone():
     built = msgspec.structs.replace(built, tensorrt="1.7.1", gpu=None, compute_capabilities=("8.6", "8.9"))
     assert differences(built, DESKTOP) == []
     assert differences(msgspec.structs.replace(built, gpu="NVIDIA GeForce RTX 3090"), DESKTOP) == []
-    blackwell = Here("x86_64", "NVIDIA GeForce RTX 5090", "12.0", DESKTOP.tensorrt)
+    blackwell = Machine("x86_64", "NVIDIA GeForce RTX 5090", "12.0", DESKTOP.tensorrt)
     assert differences(built, blackwell) == [
         "built for compute capability 8.6, 8.9; this machine's NVIDIA GeForce RTX 5090 has 12.0"
     ]

@@ -13,9 +13,9 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Graph
 from rmatk_runtime.errors import BackendError
 from rmatk_runtime.parity.compare import StageResult
-from rmatk_runtime.tensorrt.key import BatchProfile, Here
+from rmatk_runtime.tensorrt.key import BatchProfile, Machine
 from rmatk_runtime.tensorrt.store import (
-    Engine,
+    BuiltEngine,
     delete_engine,
     find_engine,
     survey,
@@ -24,7 +24,7 @@ from rmatk_runtime.tensorrt.store import (
 )
 from tests.runtime.fakes.engine_keys import key_of as key
 
-HERE = Here("aarch64", "Orin", "8.7", {"tensorrt": "10.3.0"})
+HERE = Machine("aarch64", "Orin", "8.7", {"tensorrt": "10.3.0"})
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Bundle:
     return Bundle.open(Path(shutil.copytree(tiny_bundle, tmp_path / "bundle")))
 
 
-def write(bundle: Bundle, plan: bytes = b"plan", **changes: object) -> Engine:
+def write(bundle: Bundle, plan: bytes = b"plan", **changes: object) -> BuiltEngine:
     return write_engine(
         bundle, plan, key=key(bundle, **changes), built="2026-01-01T00:00:00+00:00", seconds=1.5, layers=9
     )
@@ -63,7 +63,7 @@ def test_a_plan_larger_than_memory_is_a_named_error(bundle: Bundle, monkeypatch:
 def test_parity_is_kept_in_the_sidecar(bundle: Bundle):
     engine = write(bundle)
     stage = StageResult(stage="engine", images=8, passed=True, reason=None, tolerance=None)
-    write_sidecar(Engine(engine.path, msgspec.structs.replace(engine.sidecar, parity=(stage,))))
+    write_sidecar(BuiltEngine(engine.path, msgspec.structs.replace(engine.sidecar, parity=(stage,))))
     assert find_engine(bundle, HERE).sidecar.parity == (stage,)
 
 
@@ -90,23 +90,23 @@ def test_an_engine_of_another_precision_is_named_in_the_hint(bundle: Bundle):
     assert str(caught.value.hint).endswith("use the one that does: --precision fp16")
 
 
-def truncate(engine: Engine) -> None:
+def truncate(engine: BuiltEngine) -> None:
     engine.path.write_bytes(b"pla")
 
 
-def alter(engine: Engine) -> None:
+def alter(engine: BuiltEngine) -> None:
     engine.path.write_bytes(b"plaN")
 
 
-def lose_sidecar(engine: Engine) -> None:
+def lose_sidecar(engine: BuiltEngine) -> None:
     engine.path.with_suffix(".json").unlink()
 
 
-def break_sidecar(engine: Engine) -> None:
+def break_sidecar(engine: BuiltEngine) -> None:
     engine.path.with_suffix(".json").write_text('{"key": 1')
 
 
-def add_a_field(engine: Engine) -> None:
+def add_a_field(engine: BuiltEngine) -> None:
     file = engine.path.with_suffix(".json")
     file.write_text(json.dumps({**json.loads(file.read_bytes()), "trust": "me"}))
 

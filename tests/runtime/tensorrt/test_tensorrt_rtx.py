@@ -21,7 +21,7 @@ from rmatk_export.int8.ranges import calibrate
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BackendError, MissingExtraError
 from rmatk_runtime.tensorrt.build import build_engine, build_plan, image_profile
-from rmatk_runtime.tensorrt.key import BatchProfile, Here
+from rmatk_runtime.tensorrt.key import BatchProfile, Machine
 from rmatk_runtime.tensorrt.library import TensorRt, load_tensorrt
 from rmatk_runtime.tensorrt.messages import Messages
 from rmatk_runtime.tensorrt.network import parse_network
@@ -106,7 +106,7 @@ def test_the_text_graph_builds_with_two_dynamic_axes(trt: TensorRt, text_graphs,
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_the_text_graph_keeps_names_types_both_axes_and_its_precision(trt: TensorRt, text_graphs, precision):
     messages = Messages(trt)
-    network = parse_network(trt, trt.module.Builder(messages.logger), text_graphs[precision], messages)
+    network = parse_network(trt, trt.module.Builder(messages.log), text_graphs[precision], messages)
     tokens, embeddings = network.get_input(0), network.get_output(0)
     assert (network.num_inputs, network.num_outputs) == (1, 1)
     assert (tokens.name, embeddings.name) == ("tokens", "embeddings")
@@ -120,7 +120,7 @@ def test_the_text_graph_keeps_names_types_both_axes_and_its_precision(trt: Tenso
 @pytest.mark.parametrize(("precision", "kind"), IMAGE_GRAPHS)
 def test_inputs_and_outputs_keep_names_types_and_the_dynamic_batch(trt, exported, precision, kind):
     messages = Messages(trt)
-    builder = trt.module.Builder(messages.logger)
+    builder = trt.module.Builder(messages.log)
     network = parse_network(trt, builder, exported.file(graph_of(exported, precision, kind).file), messages)
     images, embeddings = network.get_input(0), network.get_output(0)
     assert (network.num_inputs, network.num_outputs) == (1, 1)
@@ -134,7 +134,7 @@ def test_lower_precisions_are_really_in_the_network(trt: TensorRt, exported: Bun
     kinds: dict[str, set[str]] = {}
     for precision in ("fp32", "fp16", "int8"):
         messages = Messages(trt)
-        builder = trt.module.Builder(messages.logger)
+        builder = trt.module.Builder(messages.log)
         network = parse_network(trt, builder, exported.file(exported.graph(precision).file), messages)
         kinds[precision] = kinds_in(network)
     assert "HALF" in kinds["fp16"] and "INT8" in kinds["int8"]
@@ -151,10 +151,10 @@ def test_the_sidecar_tells_what_was_built(trt: TensorRt, bundle: Bundle):
     assert key.onnx_sha256 == bundle.manifest.files["image_encoder.fp16.onnx"].sha256
     assert sidecar.size == len(engine.read()) and sidecar.layers > 100 and sidecar.seconds > 0
     assert sidecar.parity is None and engine.read()[:4] == b"vtrt"  # nothing put in front of the plan
-    ada = Here(key.machine, "NVIDIA L4", "8.9", {"tensorrt_rtx": trt.version})
+    ada = Machine(key.machine, "NVIDIA L4", "8.9", {"tensorrt_rtx": trt.version})
     assert find_engine(bundle, ada, precision="fp16") == engine
     with pytest.raises(BackendError, match="has no GPU"):
-        find_engine(bundle, Here(key.machine, None, None, ada.tensorrt), precision="fp16")
+        find_engine(bundle, Machine(key.machine, None, None, ada.tensorrt), precision="fp16")
 
 
 def test_building_again_replaces_and_another_profile_stands_beside(trt: TensorRt, bundle: Bundle):
@@ -167,7 +167,7 @@ def test_building_again_replaces_and_another_profile_stands_beside(trt: TensorRt
 
 def test_an_engine_of_yesterdays_graph_is_not_used(trt: TensorRt, bundle: Bundle):
     engine = build_engine(bundle, bundle.graph("fp32"), trt, BuildOptions(), gpu=None)
-    ada = Here(engine.key.machine, "NVIDIA L4", "8.9", {"tensorrt_rtx": trt.version})
+    ada = Machine(engine.key.machine, "NVIDIA L4", "8.9", {"tensorrt_rtx": trt.version})
     assert find_engine(bundle, ada) == engine
     file = "image_encoder.onnx"
     other = msgspec.structs.replace(bundle.manifest.files[file], sha256="e" * 64)

@@ -84,7 +84,7 @@ def test_its_own_names_are_not(local: TestClient, host: str):
 )
 def test_other_sites_change_nothing(running, local: TestClient, headers: dict[str, str]):
     answer = local.post("/v1/threshold", json={"value": 0.5}, headers=headers)
-    assert answer.status_code == 403 and running.classifier.answers.threshold is None
+    assert answer.status_code == 403 and running.classifier.head.threshold is None
 
 
 def test_a_form_cannot_change_anything(running, local: TestClient):
@@ -92,7 +92,7 @@ def test_a_form_cannot_change_anything(running, local: TestClient):
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
         body = b'{"value": 0.5}'
         answer = local.post("/v1/threshold", content=body, headers={**own, "Content-Type": kind})
-        assert answer.status_code == 415 and running.classifier.answers.threshold is None
+        assert answer.status_code == 415 and running.classifier.head.threshold is None
     assert local.post("/v1/threshold", json={"value": 0.5}, headers=own).status_code == 200
 
 
