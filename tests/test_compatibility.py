@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.classifier import Classifier
+from rmatk_runtime.inference.classifier import Classifier
 
 if TYPE_CHECKING:
-    from rmatk.backbone import Backbone
+    from rmatk.backbones.backbone import Backbone
 
 V1 = Path(__file__).parent / "fixtures" / "v1.0"
 DIGEST = "a2b629b18767ced7c0773d1dd9a1f4805813866e5aa201471af915de6356ef9b"
@@ -36,7 +36,7 @@ def backbone(tiny_clip: Callable[..., Backbone]) -> Backbone:
     """The backbone of the old run: its weights come from NumPy's generator, whose stream does not change."""
     import torch
 
-    from rmatk.backbone import wrap
+    from rmatk.backbones.backbone import wrap
 
     made = tiny_clip(vision={"width": 32, "layers": 2}, layers=2)
     draw = np.random.default_rng(1)
@@ -78,9 +78,9 @@ def test_labels_of_a_bundle_of_0_1_0_can_be_edited(rmatk: Command, bundle: Path)
 
 
 def test_a_run_of_0_1_0_is_exported_again_with_the_same_answers(backbone: Backbone, tmp_path: Path):
-    from rmatk.deploy import export_source
+    from rmatk.deployment.from_run import export_source
     from rmatk.run import load_run
-    from rmatk_export.bundle import write_bundle
+    from rmatk_export.bundle_writer import write_bundle
 
     assert backbone.digest == DIGEST
     source = export_source(load_run(V1 / "run"), backbone, golden="rendered")
@@ -91,7 +91,7 @@ def test_a_run_of_0_1_0_is_exported_again_with_the_same_answers(backbone: Backbo
 
 
 def test_the_sidecar_of_an_engine_of_0_1_0(bundle: Path):
-    from rmatk_runtime.engines.store import survey
+    from rmatk_runtime.tensorrt.store import survey
 
     (bundle / "engines").mkdir()
     shutil.copy(V1 / "engine.json", bundle / "engines" / "old.json")
