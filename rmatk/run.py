@@ -6,6 +6,7 @@ another one.
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,10 @@ from rmatk.method.model import AdaptedClip
 from rmatk_runtime.bundle.manifest import MANIFEST
 from rmatk_runtime.errors import RunError, naming_storage_errors
 from rmatk_runtime.files import replacing_folder, sha256_file
+from rmatk_runtime.formats import Format
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
+
+log = logging.getLogger(__name__)
 
 ADAPTER = "adapter.safetensors"
 RECORD = "run.json"
@@ -51,6 +55,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     format: Literal["rmatk-run"] = "rmatk-run"
     version: Literal[1] = 1
+    minor: int = 0
     config: TrainConfig
     """Every setting, with the numbers of adapted blocks resolved."""
     backbone_digest: str
@@ -72,6 +77,9 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Fitted to the validation shots; carried into the bundle."""
     versions: dict[str, str]
     adapter_sha256: str
+
+
+_RECORD = Format(RunRecord, decisive=("config", "preprocess", "logit_scale", "calibration"))
 
 
 @dataclass(frozen=True)
@@ -127,8 +135,7 @@ def write_run(
             versions=_versions(),
             adapter_sha256=sha256_file(folder / ADAPTER),
         )
-        encoded = msgspec.json.format(msgspec.json.encode(record), indent=2)
-        (folder / RECORD).write_bytes(encoded + b"\n")
+        (folder / RECORD).write_bytes(_RECORD.encode(record))
     return record
 
 
@@ -145,9 +152,13 @@ def load_run(path: Path) -> Run:
     if missing := [name for name in (RECORD, ADAPTER) if not (path / name).is_file()]:
         raise RunError(f"expected a run in {path}, found no {' and no '.join(missing)}", _AGAIN)
     try:
-        record = msgspec.json.decode((path / RECORD).read_bytes(), type=RunRecord)
+        record, ignored = _RECORD.decode((path / RECORD).read_bytes())
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{path / RECORD} is not a run of this version: {error}", _AGAIN) from error
+    if ignored:
+        log.warning(
+            "%s is of a newer minor version (1.%d); ignored: %s", path, record.minor, ", ".join(ignored)
+        )
     found = sha256_file(path / ADAPTER)
     if found != record.adapter_sha256:
         raise RunError(

@@ -99,3 +99,52 @@ def test_the_sidecar_of_an_engine_of_0_1_0(bundle: Path):
     (found,) = survey(bundle=Bundle.open(bundle))
     assert found.engine is not None, found.reasons  # the sidecar was read
     assert any("12 bytes" in reason for reason in found.reasons)
+
+
+def newer(path: Path, *place: str) -> Path:
+    """Turn a file into one of minor version 9 with one more field, at ``place``."""
+    data = json.loads(path.read_bytes())
+    inner = data
+    for name in place[:-1]:
+        inner = inner[name]
+    data["minor"], inner[place[-1]] = 9, "new"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_a_bundle_of_a_newer_minor_version_runs_and_what_is_ignored_is_named(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+):
+    newer(bundle / "manifest.json", "provenance", "author")
+    assert Bundle.open(bundle).manifest.minor == 9
+    assert "newer minor version (1.9); ignored: $.provenance.author" in caplog.text
+
+
+def test_labels_of_a_newer_bundle_are_not_changed_since_its_fields_would_be_lost(
+    rmatk: Command, bundle: Path
+):
+    before = newer(bundle / "manifest.json", "provenance", "author").read_bytes()
+    files = sorted(bundle.iterdir())
+    for words in (("add", "blue stripe"), ("rename", "blue dot", "blue spot")):
+        code, _, err = rmatk("labels", bundle, *words)
+        assert code == 1
+        assert "cannot be changed: it has minor version 9" in err and "newer rmatk" in err
+    assert (bundle / "manifest.json").read_bytes() == before and sorted(bundle.iterdir()) == files
+
+
+@pytest.mark.parametrize("section", ["preprocess", "decision"])
+def test_a_newer_field_that_decides_on_answers_is_refused(rmatk: Command, bundle: Path, section: str):
+    newer(bundle / "manifest.json", section, "order")
+    code, _, err = rmatk("info", bundle)
+    assert code == 1
+    assert f"$.{section}.order" in err and "use a newer rmatk" in err
+
+
+def test_a_run_of_a_newer_minor_version(rmatk: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    run = Path(shutil.copytree(V1 / "run", tmp_path / "run"))
+    newer(run / "run.json", "versions_of_drivers")
+    assert rmatk("info", run)[0] == 0
+    assert "ignored: $.versions_of_drivers" in caplog.text
+    newer(run / "run.json", "config", "method")
+    code, _, err = rmatk("info", run)
+    assert code == 1 and "$.config.method" in err

@@ -1,7 +1,8 @@
 """The bundle's manifest: what is inside, what it means, where it came from, and how exact it must be.
 
-It is written last and read first. Unknown fields, wrong types and missing files are refused with the place
-they stand at (``$.graphs[0].file``), so that a bundle of another version never half works.
+It is written last and read first. Unknown fields, wrong types and missing files are refused with their place
+(``$.graphs[0].file``), so that a bundle of another version never half works; ``rmatk_runtime.formats`` says
+what holds for newer minor versions.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 
 from rmatk_runtime.bundle.text_cleaning import Cleaning
 from rmatk_runtime.errors import BundleError
+from rmatk_runtime.formats import Format
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
 
 MANIFEST = "manifest.json"
@@ -134,6 +136,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     format: Literal["rmatk-bundle"] = FORMAT
     version: Literal[1] = VERSION
+    minor: int = 0
     model: ModelInfo
     preprocess: PreprocessSpec
     graphs: tuple[Graph, ...]
@@ -151,6 +154,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
+_MANIFEST = Format(
+    Manifest,
+    added={},  # name every new field here, for example "preprocess.order": 1; it needs a default
+    decisive=("preprocess", "graphs", "text", "labels", "decision"),
+)
+
+
 def data_file(graph: str) -> str:
     """Where the weights of a graph file lie that is too large for one piece: ``FILE.data`` beside it."""
     return f"{graph}.data"
@@ -162,8 +172,18 @@ def fill_in(templates: Sequence[str], name: str) -> tuple[str, ...]:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """The manifest as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    """The manifest as indented JSON.
+
+    Raises:
+        BundleError: it was read from a newer minor version, whose fields would be lost.
+    """
+    try:
+        return _MANIFEST.encode(manifest)
+    except ValueError as error:
+        raise BundleError(
+            f"the bundle's manifest cannot be changed: {error}",
+            "change it with the newer rmatk that wrote it",
+        ) from error
 
 
 def decode_manifest(data: bytes, where: str) -> Manifest:
@@ -172,8 +192,13 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
     Raises:
         BundleError: not JSON, another format or version, unknown, missing or mistyped fields.
     """
+    return decode_noting(data, where)[0]
+
+
+def decode_noting(data: bytes, where: str) -> tuple[Manifest, tuple[str, ...]]:
+    """As :func:`decode_manifest`; also the places of newer fields that were left out."""
     try:
-        return msgspec.json.decode(data, type=Manifest)
+        return _MANIFEST.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise BundleError(
             f"{where} is not a manifest that this version reads (format {FORMAT} {VERSION}): {error}",

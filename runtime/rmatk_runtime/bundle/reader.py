@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from rmatk_runtime.bundle.golden import GoldenSet, load_golden
 from rmatk_runtime.bundle.labels import ClassMatrix, load_classes
-from rmatk_runtime.bundle.manifest import MANIFEST, Graph, Input, Manifest, decode_manifest
+from rmatk_runtime.bundle.manifest import MANIFEST, Graph, Input, Manifest, decode_noting
 from rmatk_runtime.errors import BundleError, command
 from rmatk_runtime.files import inside, sha256_file
+
+log = logging.getLogger(__name__)
 
 _AGAIN = "copy the bundle again, or export it again: rmatk export RUN -o BUNDLE"
 _EXPORT: dict[Input, str] = {
@@ -33,7 +36,8 @@ class Bundle:
             BundleError: not a bundle, half-written, truncated, altered, or of another version.
         """
         while True:
-            bundle = cls(path, read_manifest(path))
+            manifest, ignored = _read_manifest(path)
+            bundle = cls(path, manifest)
             try:
                 for name in dict.fromkeys((*bundle.manifest.files, *_named_files(bundle.manifest))):
                     bundle.verify(name)
@@ -41,6 +45,13 @@ class Bundle:
                 if read_manifest(path) == bundle.manifest:
                     raise
                 continue  # its labels were changed meanwhile: the files of the new manifest are there
+            if ignored:
+                log.warning(
+                    "%s is of a newer minor version (1.%d); ignored: %s",
+                    path,
+                    manifest.minor,
+                    ", ".join(ignored),
+                )
             return bundle
 
     def verify(self, name: str) -> None:
@@ -110,6 +121,11 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BundleError: not a bundle, half-written, unreadable, or of another version.
     """
+    return _read_manifest(path)[0]
+
+
+def _read_manifest(path: Path) -> tuple[Manifest, tuple[str, ...]]:
+    """The manifest, and the places of newer fields that were left out."""
     if not path.exists():
         raise BundleError(f"no such bundle: {path}", "make one: rmatk export RUN -o BUNDLE")
     if (path / "run.json").is_file():
@@ -120,7 +136,7 @@ def read_manifest(path: Path) -> Manifest:
     if not file.is_file():
         raise BundleError(f"{path} is not a bundle, or only half of one: it has no {MANIFEST}", _AGAIN)
     try:
-        return decode_manifest(file.read_bytes(), str(file))
+        return decode_noting(file.read_bytes(), str(file))
     except OSError as error:
         raise BundleError(f"{file} cannot be read: {error.strerror}", _AGAIN) from error
 

@@ -177,6 +177,7 @@ def _edit(path: Path, change: Callable[[Manifest, tuple[Label, ...]], tuple[Labe
     read_manifest(path)  # says what is wrong with a path that is no bundle
     with locked(path):
         bundle = _open(path)
+        encode_manifest(bundle.manifest)  # one that cannot be written again is refused before the work
         classes, before = bundle.classes(), _labels(bundle)
         after = change(bundle.manifest, before)
         if not after:

@@ -19,6 +19,7 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Input
 from rmatk_runtime.errors import BackendError, command
 from rmatk_runtime.files import sha256_file, write_atomic
+from rmatk_runtime.formats import Format
 from rmatk_runtime.parity.compare import StageResult
 from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey, Machine, differences
 from rmatk_runtime.tensorrt.machine import this_machine
@@ -36,6 +37,7 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     format: Literal["rmatk-engine"] = "rmatk-engine"
     version: Literal[1] = 1
+    minor: int = 0
     key: EngineKey
     size: int
     sha256: str
@@ -43,6 +45,9 @@ class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     seconds: float
     layers: int
     parity: tuple[StageResult, ...] | None = None
+
+
+_SIDECAR = Format(Sidecar, decisive=("key",))
 
 
 @dataclass(frozen=True)
@@ -132,8 +137,7 @@ def write_sidecar(engine: BuiltEngine) -> BuiltEngine:
     Raises:
         StorageError: disk full, no permission.
     """
-    data = msgspec.json.format(msgspec.json.encode(engine.sidecar), indent=2)
-    write_atomic(_sidecar_path(engine.path), data + b"\n")
+    write_atomic(_sidecar_path(engine.path), _SIDECAR.encode(engine.sidecar))
     return engine
 
 
@@ -209,7 +213,7 @@ def _examine(bundle: Bundle, path: Path, here: Machine) -> FoundEngine:
     """Read and check one plan's sidecar, then compare with the bundle and the machine."""
     file = _sidecar_path(path)
     try:
-        sidecar = msgspec.json.decode(file.read_bytes(), type=Sidecar)
+        sidecar, _ = _SIDECAR.decode(file.read_bytes())
     except OSError:
         return FoundEngine(path, None, (f"its sidecar {file.name} is missing",))
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
