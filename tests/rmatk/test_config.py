@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import inspect
 import math
 
 import msgspec
 import pytest
 
-from rmatk.config import TrainConfig, default_blocks
+from rmatk.cli.train import train
+from rmatk.config import Execution, TrainConfig, default_blocks
 
 
 def test_all_mistakes_are_told_at_once_by_flag():
     with pytest.raises(ValueError, match="--shots must be at least 1, not 0") as caught:
-        TrainConfig(shots=0, lr=0.0, l4=math.nan, image_blocks=0, templates=("a photo",))
+        TrainConfig(shots=0, lr=0.0, text_con_weight=math.nan, image_blocks=0, templates=("a photo",))
     for flag in ("--lr", "--text-con-weight", "--image-blocks", "--template"):
         assert flag in str(caught.value)
 
@@ -29,3 +31,11 @@ def test_it_survives_json():
 @pytest.mark.parametrize(("depth", "adapted"), [(12, 8), (6, 4), (4, 3), (24, 16), (1, 1)])
 def test_two_thirds_of_the_blocks_are_adapted(depth, adapted):
     assert default_blocks(depth) == adapted
+
+
+def test_the_command_line_has_the_defaults_of_the_settings():
+    options = inspect.signature(train).parameters
+    for kind in (TrainConfig, Execution):
+        for field in msgspec.structs.fields(kind):
+            if field.name != "templates":  # the help names the one that is taken
+                assert options[field.name].default == field.default, field.name
