@@ -1,12 +1,52 @@
-"""The documentation agrees with the code."""
+"""The documentation agrees with the code and is written in plain technical English."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import pytest
 
 from tools import docs
 
+ROOT = Path(__file__).parents[1]
+# Idiom that a reader has to decode, with what to write instead.
+IDIOM = {
+    r"anew": "again",
+    r"lest": "so that ... not",
+    r"for want of": "because there is no",
+    r"foretold": "predicted",
+    r"departs?": "diverges",
+    r"of the moment": "current",
+    r"(?:is|are|be|was) told": "is given, is named",
+    r"tells? of": "lists, reports",
+    r"unless told": "by default",
+    r"lies|lie(?= (?:in|on|at|below|above|beside|apart))": "is, is stored",
+    r"rooms?": "package",
+    r"bears?": "has, carries",
+    r"hears? of": "receives",
+    r"leaves with \d": "exits with",
+    r"begun|begins? anew": "restarts",
+    r"photos that travel|travels? in": "is contained in",
+}
+
 
 def test_generated_blocks_are_those_of_the_code():
     pytest.importorskip("starlette")  # the limits of the web page are among them
     assert docs.stale(write=False) == [], "run: python -m tools.docs"
+
+
+def prose(path: Path) -> str:
+    """A document without code and without generated blocks."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"<!-- generated: .*?<!-- end -->", "", text, flags=re.DOTALL)
+    text = re.sub(r"^( *)```.*?^\1```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"`[^`\n]*`", "", text)
+
+
+@pytest.mark.parametrize("path", list(docs.documents()), ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_are_written_in_plain_english(path: Path):
+    text = prose(path)
+    for idiom, plain in IDIOM.items():
+        found = re.search(rf"[^.\n]*\b(?:{idiom})\b[^.\n]*", text, re.IGNORECASE)
+        assert found is None, f"write {plain!r}: {found[0].strip() if found else ''}"
