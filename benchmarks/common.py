@@ -14,7 +14,7 @@ import torch
 
 from rmatk.backbones.backbone import MICRO
 from rmatk.cli.export.run import export_run
-from rmatk.config import TrainConfig
+from rmatk.config import TrainConfig, configured
 from rmatk.data.formats import Splits, open_splits
 from rmatk.evaluation.protocol_tables import markdown
 from rmatk.evaluation.protocols import Listener, ProtocolResult, Values
@@ -47,8 +47,8 @@ def parser(description: str) -> argparse.ArgumentParser:
 def config(args: argparse.Namespace, settings: list[str]) -> TrainConfig:
     """The defaults of ``rmatk train`` with ``NAME=VALUE`` settings over them."""
     given = dict(setting.split("=", 1) for setting in settings)
-    return msgspec.convert(
-        {"model": args.model, "pretrained": args.pretrained, **given}, TrainConfig, strict=False
+    return configured(
+        TrainConfig, {"model": args.model, "pretrained": args.pretrained, **given}, strict=False
     )
 
 

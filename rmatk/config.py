@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+_Config = TypeVar("_Config", bound=msgspec.Struct)
+
 LOSS_WEIGHTS = ("image_rec_weight", "text_rec_weight", "image_con_weight", "text_con_weight")
 """l1 to l4 of METHOD.md, by which names run.json keeps them."""
+
+
+def configured(kind: type[_Config], settings: Mapping[str, Any], *, strict: bool = True) -> _Config:
+    """A config from settings by field name; ``strict=False`` converts text such as ``"0.5"`` to numbers.
+
+    Raises:
+        msgspec.ValidationError: a wrong type, a name that is no field, or a value that cannot be used.
+    """
+    encoded = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
+    return msgspec.convert({encoded.get(n, n): v for n, v in settings.items()}, kind, strict=strict)
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

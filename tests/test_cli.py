@@ -242,9 +242,9 @@ def test_a_missing_extra_is_named(rmatk, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_on_a_jetson_a_missing_torch_says_where_to_train(rmatk, tmp_path: Path, monkeypatch):
-    from rmatk_runtime.doctor import jetson
+    from rmatk_runtime import platform
 
-    monkeypatch.setattr(jetson, "jetson_model", lambda: "NVIDIA Jetson Orin Nano")
+    monkeypatch.setattr(platform, "jetson_model", lambda: "NVIDIA Jetson Orin Nano")
     for name in [name for name in sys.modules if name.startswith("rmatk.") and ".cli" not in name]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)

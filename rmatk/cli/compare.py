@@ -91,14 +91,14 @@ def _config(settings: Mapping[str, Any]) -> TrainConfig:
     """The flags that were given over the defaults of ``rmatk train``."""
     import msgspec
 
-    from rmatk.config import TrainConfig
+    from rmatk.config import TrainConfig, configured
 
     fields = set(TrainConfig.__struct_fields__)
     chosen = {name: value for name, value in settings.items() if name in fields and value is not None}
     if settings.get("template"):
         chosen["templates"] = tuple(settings["template"])
     try:
-        return msgspec.convert(chosen, TrainConfig)
+        return configured(TrainConfig, chosen)
     except msgspec.ValidationError as error:
         raise typer.BadParameter(str(error)) from error
 

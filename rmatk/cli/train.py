@@ -12,12 +12,13 @@ from rmatk.cli.given import given as typed
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
+    import msgspec
     from rich.progress import Progress
 
     from rmatk.run import Run
     from rmatk.training.train import Listener
 
-Settings = TypeVar("Settings")
+Settings = TypeVar("Settings", bound="msgspec.Struct")
 
 
 @app.command()
@@ -144,9 +145,11 @@ def _settings(given: dict[str, object], kind: type[Settings]) -> Settings:
     """The settings that were given over the defaults; what is wrong with them is a usage error."""
     import msgspec
 
-    known = {field.name for field in msgspec.structs.fields(kind)}  # type: ignore[arg-type]
+    from rmatk.config import configured
+
+    known = {field.name for field in msgspec.structs.fields(kind)}
     try:
-        return msgspec.convert({n: v for n, v in given.items() if n in known and v is not None}, kind)
+        return configured(kind, {n: v for n, v in given.items() if n in known and v is not None})
     except msgspec.ValidationError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -106,7 +106,7 @@ def _settings(record: RunRecord) -> list[tuple[str, str]]:
     calibration = record.calibration
     threshold = calibration.reject_threshold
     return [
-        *((name, _plain(value)) for name, value in msgspec.to_builtins(record.config).items()),
+        *((name, _plain(value)) for name, value in msgspec.structs.asdict(record.config).items()),
         ("temperature", f"{calibration.temperature:.4g}"),
         ("reject below", "never" if threshold is None else f"{threshold:.3f}"),
         ("logit scale", f"{record.logit_scale:.4g}"),

@@ -81,7 +81,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tiny, photos, tmp_pat
     out = tmp_path / "run"
     tests = Path(__file__).parents[2]
     script = SCRIPT.format(tests=str(tests), photos=str(photos), out=str(out))
-    path = os.pathsep.join([str(tests / "rmatk"), os.environ["PYTHONPATH"]])
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
     child = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path})
     try:
         checkpoint = partial_folder(out) / CHECKPOINT

@@ -54,7 +54,7 @@ def test_two_processes_give_the_weights_of_one(tiny, photos, tmp_path):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(tests / "rmatk"), os.environ["PYTHONPATH"]]),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]),
     }
     command = [sys.executable, "-c", script]
     ranks = [

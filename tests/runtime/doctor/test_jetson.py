@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rmatk_runtime import platform
 from rmatk_runtime.doctor import jetson, system
 from rmatk_runtime.doctor.probe import Probe
 
@@ -46,9 +47,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_jetson_is_recognised_with_its_release(root: Path) -> None:
-    assert jetson.jetson_model(root / "absent") is None
+    assert platform.jetson_model(root / "absent") is None
     assert "not a Jetson" in system.probe_platform(root / "absent").reason
-    assert jetson.jetson_model(root) == "NVIDIA Jetson Orin Nano Developer Kit"
+    assert platform.jetson_model(root) == "NVIDIA Jetson Orin Nano Developer Kit"
     assert "L4T 36.4.3, JetPack 6 (no package nvidia-jetpack)" in system.probe_platform(root).reason
     (root / "etc/nv_tegra_release").unlink()  # as inside a container
     assert "L4T release unknown" in system.probe_platform(root).reason
