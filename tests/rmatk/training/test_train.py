@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from typer.testing import CliRunner
 
+from rmatk.backbones import backbone
 from rmatk.cli import app, commands  # noqa: F401 - registers the commands
 from rmatk.config import Execution, TrainConfig
 from rmatk.data.photos import image_batches, read_folder
@@ -224,7 +225,7 @@ def test_an_interruption_leaves_the_earlier_run(tiny, photos, tmp_path):
 
 
 def test_the_commands_train_and_eval(tiny, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("rmatk.backbones.backbone.load_backbone", lambda name, pretrained, device: tiny)
+    monkeypatch.setattr(backbone, "load_backbone", lambda name, pretrained, device: tiny)
     run = str(tmp_path / "run")
     flags = ["--shots", "4", "--epochs", "8", "--lr", "0.01", "--template", "my {}", "--template", "a {}"]
     trained = CliRunner().invoke(app, ["train", str(photos), "-o", run, *flags, "--json"])
@@ -277,7 +278,7 @@ def test_tensorboard_hears_every_step_or_is_named_as_missing(tiny, photos, tmp_p
         def flush(self):
             """Nothing is held back."""
 
-    monkeypatch.setattr("rmatk.backbones.backbone.load_backbone", lambda name, pretrained, device: tiny)
+    monkeypatch.setattr(backbone, "load_backbone", lambda name, pretrained, device: tiny)
     command = ["train", str(photos), "-o", str(tmp_path / "run"), "--shots", "4", "--epochs", "1"]
     command += ["--tensorboard", str(tmp_path / "logs")]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
