@@ -28,7 +28,7 @@ import msgspec
 import numpy as np
 
 from rmatk_runtime.arrays import Float32
-from rmatk_runtime.backend import Backend
+from rmatk_runtime.backend import Backend, DeviceTimes
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Graph
 from rmatk_runtime.doctor.packages import installed_version
@@ -173,8 +173,12 @@ class Check:
             p50_ms=round(1e3 * p50, 4),
             p90_ms=round(1e3 * p90, 4),
             images_per_second=round(batch / p50, 1),
-            device_ms=times and {key: round(value, 4) for key, value in msgspec.to_builtins(times).items()},
+            device_ms=None if times is None else _rounded(times),
         )
+
+
+def _rounded(times: DeviceTimes) -> dict[str, float]:
+    return {key: round(value, 4) for key, value in msgspec.to_builtins(times).items()}
 
 
 def free_memory() -> int | None:
@@ -249,7 +253,8 @@ def main() -> None:
         write_atomic(args.out, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
 
     with tempfile.TemporaryDirectory() as place:
-        bundle, run, missing = args.bundle, args.run, []
+        bundle, run = args.bundle, args.run
+        missing: list[Missing] = []
         if bundle is None:
             bundle, run, missing = make_bundle(Path(place), args.model, random_weights=args.random_weights)
         batches = tuple(map(int, args.batches.split(",")))
