@@ -1,4 +1,4 @@
-"""``python -m rmatk``: the command line where its script is not on the path."""
+"""``python -m rmatk``: the command line without its script on the path."""
 
 from rmatk.cli import main
 

@@ -1,4 +1,4 @@
-"""Temperature and reject threshold from the validation shots: when is the model sure enough to answer.
+"""Fits the temperature and the reject threshold to the validation photos.
 
 The temperature T divides the logits so that probabilities mean what they say: it minimises the negative
 log likelihood of the validation shots (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).

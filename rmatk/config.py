@@ -1,4 +1,4 @@
-"""What ``rmatk train`` can be told, checked at once and saved with the run."""
+"""The settings of ``rmatk train``, validated together and saved with the run."""
 
 from __future__ import annotations
 

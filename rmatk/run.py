@@ -1,4 +1,4 @@
-"""The folder that training leaves: ``adapter.safetensors``, ``run.json``, ``metrics.jsonl``, ``report.html``.
+"""The run folder: ``adapter.safetensors``, ``run.json``, ``metrics.jsonl``, ``report.html``.
 
 No pickle. It is written as a whole or not at all, and refused when a byte has changed or the backbone is
 another one.

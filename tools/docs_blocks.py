@@ -83,7 +83,7 @@ def _option(parameter: Any) -> str:
 def _default(parameter: Any) -> str:
     if parameter.required:
         return "required"
-    if parameter.default in (None, False, (), []):
+    if parameter.default is None or parameter.default is False or parameter.default in ((), []):
         return ""
     return f"`{parameter.default}`"
 

@@ -1,4 +1,4 @@
-"""Rows of numbers looked for, bit by bit, in the weights of a graph: along its rows and down its columns.
+"""Searches the weights of a graph for rows of numbers, bit by bit, along rows and columns.
 
 A tower has some hundred million weights and its adapters some ten thousand rows. So every weight is looked up
 once, by its first bits, among the numbers that some row must have, and only what passes is compared whole.

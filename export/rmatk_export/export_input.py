@@ -1,4 +1,4 @@
-"""All that a bundle is made of, gathered by the training side and written by ``bundle.py``."""
+"""Everything that a bundle is made from, gathered from a run and written by ``bundle_writer.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fold: the adaptation branch inside the block's own matrix products, exactly.
+"""The fold: merges the adaptation branch into the block's own matrix products, exactly.
 
 With u = LN1(x), the adapted block is  Block(x) + s * (GELU(u W_down + b_down) W_up + b_up).  The branch is
 not linear, so it cannot vanish into one weight; but its first product shares its input with q, k, v and its

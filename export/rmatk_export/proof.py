@@ -1,4 +1,4 @@
-"""Proof that the reconstruction branch is gone: where every tensor of the checkpoint went, by content.
+"""Proves by content that no tensor of the reconstruction branch is in a graph.
 
 A name that is absent proves little, since folding renames. So each tensor is looked for by its numbers in the
 weights that were written: those of the adaptation branch must be found in their graph, those of the

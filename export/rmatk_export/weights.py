@@ -1,4 +1,4 @@
-"""A transformer tower as plain arrays: what is read from PyTorch once, folded, and written as a graph.
+"""A transformer tower as plain arrays: read from PyTorch once, folded, and written as a graph.
 
 Everything behind this module (fold, graph, checks) works on these frozen dataclasses and never sees a
 ``torch.nn.Module`` again; a new kind of backbone needs one more reader (``open_clip.py``, ``timm.py``) and

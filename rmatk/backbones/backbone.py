@@ -1,4 +1,4 @@
-"""A frozen CLIP by name: the embedded ``rmatk-micro``, or any open_clip model of residual attention blocks.
+"""A frozen CLIP by name: the embedded ``rmatk-micro``, or an open_clip model of residual attention blocks.
 
 Everything downstream relies on what is checked here: the towers are of a kind that can be adapted and folded,
 the weights are really there (open_clip alone would go on with random ones), and the digest of the weights

@@ -1,4 +1,4 @@
-"""Import torchvision beside a torch build that lacks its compiled operators.
+"""Imports torchvision with a torch build that lacks its compiled operators.
 
 Why this exists: torchvision's wheels register ``torchvision::nms`` and relatives from a C library. Where that
 library was built for CUDA and torch is a CPU build, the library cannot be loaded, the operators stay

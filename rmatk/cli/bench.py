@@ -26,7 +26,7 @@ def bench(
         Literal[BackendName, "all"], typer.Option(metavar="NAME", help="The engine, as for infer, or all.")
     ] = "auto",
     precision: Annotated[
-        str, typer.Option(metavar="NAME,...", help="fp32, fp16, int8, or all that the bundle holds.")
+        str, typer.Option(metavar="NAME,...", help="fp32, fp16, int8, or all in the bundle.")
     ] = "all",
     batch: Annotated[str, typer.Option(metavar="N,...", help="Pictures at once.")] = "1",
     source: Annotated[
@@ -34,9 +34,7 @@ def bench(
     ] = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Labelled photos, for accuracy.")] = None,
     repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds measured per row.")] = 100,
-    warmup: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Rounds before them that do not count.")
-    ] = 10,
+    warmup: Annotated[int, typer.Option(min=0, metavar="N", help="Rounds before them, not counted.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a bundle on this machine: every format side by side."""

@@ -1,4 +1,4 @@
-"""What commands print: people read the error stream's progress and the output's table; machines read JSON."""
+"""Output of commands: progress on the error stream, tables or JSON on standard output."""
 
 from __future__ import annotations
 

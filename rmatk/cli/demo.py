@@ -1,4 +1,4 @@
-"""``rmatk demo``: the whole way on rendered parts, offline."""
+"""``rmatk demo``: every step on rendered parts, offline."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")] = Path(
         "rmatk-demo"
     ),
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of rendering, shots and training.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of rendering, shots and training.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Go the whole way on rendered photos, and write a page of pictures.
+    """Run every step on rendered photos and write a page with the results.
 
     Photos and a video are rendered; then train, export, parity and infer run on them.
     """

@@ -1,4 +1,4 @@
-"""``rmatk doctor``: what this machine can do, and why not."""
+"""``rmatk doctor``: what this machine can do; for the rest, the reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say what this machine can do; where not, why, and the cure."""
+    """Show what this machine can do and how to fix the rest."""
     from rmatk_runtime.doctor.diagnosis import examine, probe_bundle
 
     sections = examine()

@@ -29,14 +29,14 @@ _Protocol = Annotated[
 ]
 _Source = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DATA", help="What a comparison trains on; its test part is tested on."),
+    typer.Option("--data", metavar="DATA", help="Data that a comparison trains and tests on."),
 ]
 _Target = Annotated[
-    list[Path] | None, typer.Option(metavar="DATA", help="What else it tests on; repeatable.")
+    list[Path] | None, typer.Option(metavar="DATA", help="Further data to test on; repeatable.")
 ]
 _Seeds = Annotated[str, typer.Option(metavar="N,...", help="One draw of shots and one training each.")]
 _Methods = Annotated[
-    str, typer.Option(metavar="NAME,...", help="What is compared; an unknown name lists all.")
+    str, typer.Option(metavar="NAME,...", help="Methods to compare; an unknown name lists all.")
 ]
 _Csv = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures of every seed.")]
 _Markdown = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table.")]
@@ -52,7 +52,7 @@ _Optimizer = Annotated[
     typer.Option(metavar="NAME", help="As in rmatk train.", show_default=False),
 ]
 _Template = Annotated[
-    list[str] | None, typer.Option(metavar="TEXT", help="As in rmatk train; unless told, a benchmark's own.")
+    list[str] | None, typer.Option(metavar="TEXT", help="As in rmatk train; by default a benchmark's own.")
 ]
 
 _OF_A_RUN = ("max_bad",)

@@ -1,4 +1,4 @@
-"""Which options were typed: what would do nothing is refused by name instead."""
+"""Finds which options were typed, so that options without effect are refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rmatk info``: what is inside a bundle or a run, and where it came from."""
+"""``rmatk info``: the contents and provenance of a bundle or a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def info(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A bundle or a run folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Verify a bundle or a run and say what it holds."""
+    """Verify a bundle or a run and show its contents."""
     from rmatk_runtime.bundle.manifest import MANIFEST
     from rmatk_runtime.errors import BundleError
 

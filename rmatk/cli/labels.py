@@ -1,4 +1,4 @@
-"""``rmatk labels``: what a bundle can recognise, changed where it lies."""
+"""``rmatk labels``: shows and changes a bundle's labels in place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Name = Annotated[str, typer.Argument(metavar="NAME", help="The class name, in w
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 commands = typer.Typer(
-    help="See and change a bundle's labels, without torch or a new engine.",
+    help="Show and change a bundle's labels, without torch or a new engine.",
     rich_markup_mode=None,
 )
 app.add_typer(commands, name="labels")
@@ -68,7 +68,7 @@ def add(
 
 @commands.command()
 def remove(context: typer.Context, name: _Name, as_json: _Json = False) -> None:
-    """Take a class out."""
+    """Remove a class."""
     from rmatk_runtime.labels.editor import remove_label
 
     _print(context.obj, remove_label(context.obj, name), as_json)
@@ -77,11 +77,11 @@ def remove(context: typer.Context, name: _Name, as_json: _Json = False) -> None:
 @commands.command()
 def rename(
     context: typer.Context,
-    old: Annotated[str, typer.Argument(metavar="OLD", help="The name it has.", show_default=False)],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The name it gets.", show_default=False)],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The current name.", show_default=False)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.", show_default=False)],
     as_json: _Json = False,
 ) -> None:
-    """Call a class something else; what it recognises stays the same."""
+    """Rename a class; what it recognises stays the same."""
     from rmatk_runtime.labels.editor import rename_label
 
     _print(context.obj, rename_label(context.obj, old, new), as_json)

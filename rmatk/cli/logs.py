@@ -1,4 +1,4 @@
-"""What the runtime has to say while it runs: lines on the error stream, for a person or a system's log."""
+"""Log messages of the runtime: lines on the error stream, for a person or a system's log."""
 
 from __future__ import annotations
 

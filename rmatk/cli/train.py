@@ -35,7 +35,7 @@ def train(
         str | None, typer.Option(metavar="TAG|FILE", help="open_clip tag, or a local file of weights.")
     ] = None,
     shots: Annotated[int, typer.Option(metavar="N", help="Training photos per class.")] = 16,
-    seed: Annotated[int, typer.Option(metavar="N", help="The one source of every random draw.")] = 1,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of every random draw.")] = 1,
     epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training photos.")] = 40,
     batch: Annotated[int, typer.Option(metavar="N", help="Photos per step.")] = 16,
     lr: Annotated[float, typer.Option(metavar="X", help="Peak learning rate.")] = 3e-3,
@@ -47,10 +47,10 @@ def train(
     rank: Annotated[int, typer.Option(metavar="N", help="Bottleneck of every adapter.")] = 32,
     scale: Annotated[float, typer.Option(metavar="X", help="Factor of the adaptation branch.")] = 1.0,
     image_blocks: Annotated[
-        int | None, typer.Option(metavar="N", help="Last image blocks to adapt; two thirds unless told.")
+        int | None, typer.Option(metavar="N", help="Last image blocks to adapt; by default two thirds.")
     ] = None,
     text_blocks: Annotated[
-        int | None, typer.Option(metavar="N", help="Last text blocks to adapt; two thirds unless told.")
+        int | None, typer.Option(metavar="N", help="Last text blocks to adapt; by default two thirds.")
     ] = None,
     image_rec_weight: Annotated[
         float, typer.Option(metavar="X", help="Weight of the image reconstruction loss.")
@@ -68,7 +68,7 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="Prompt with {} for the class name; repeatable. One unless told: 'a photo of a {}.'",
+            help="Prompt with {} for the class name; repeatable. Default: 'a photo of a {}.'",
         ),
     ] = None,
     max_bad: Annotated[
@@ -96,7 +96,7 @@ def train(
         float, typer.Option(metavar="SECONDS", help="Seconds between checkpoints.")
     ] = 15.0,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew where an interrupted run could go on.")
+        bool, typer.Option("--fresh", help="Start over instead of continuing an interrupted run.")
     ] = False,
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the adapted blocks: slow start, faster steps.")
@@ -108,7 +108,7 @@ def train(
 ) -> None:
     """Fit adapters to a few photos per class.
 
-    The same command goes on after an interruption.
+    After an interruption, the same command continues the run.
     """
     from rmatk.config import Execution, TrainConfig
 

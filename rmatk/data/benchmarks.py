@@ -1,4 +1,4 @@
-"""CoOp's benchmark data sets: how each is told by its files, where its photos lie, and its prompt.
+"""CoOp's benchmark data sets: how each is recognised, where its photos are, and its prompt.
 
 From CoOp (Zhou et al., IJCV 2022; github.com/KaiyangZhou/CoOp): ``DATASETS.md`` gives the folders,
 ``datasets/*.py`` the folder that the paths of a split file are relative to, ``trainers/zsclip.py`` the

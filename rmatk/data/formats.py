@@ -1,4 +1,4 @@
-"""Labelled photos in whatever form they come: one function tells the forms apart.
+"""Opens labelled photos in any supported form.
 
 photos/<class>/*.jpg                    a folder per class
 photos/{train,val,test}/<class>/*.jpg   the same in parts; or train.csv, test.csv

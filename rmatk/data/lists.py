@@ -1,4 +1,4 @@
-"""Data sets told by lists of files: a CSV of one's own, CoOp's split JSON, FGVC-Aircraft's text files."""
+"""Data sets defined by lists of files: CSV, CoOp's split JSON, FGVC-Aircraft's text files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of photos, one subfolder per class -> a dataset, and the few of it that training may see.
+"""A folder of photos, one subfolder per class -> a dataset, and the few-shot draw from it.
 
 The draw is made per class from (seed, class name), so that adding or removing another class never changes
 which photos of this one are drawn. All decoding goes through the one preprocessing of ``rmatk_runtime``.

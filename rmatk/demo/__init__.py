@@ -1,4 +1,4 @@
-"""The whole way on rendered parts, offline: a few photos -> run -> bundle -> predictions on a video.
+"""The demo: a few rendered photos -> run -> bundle -> predictions on a video, offline.
 
 Everything real: the kinds of parts and the rendering style are ones the embedded backbone never saw, the
 functions called are those of the commands, and every figure on the page was measured in this very run.

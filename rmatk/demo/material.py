@@ -1,4 +1,4 @@
-"""What the demo works on: photos of six kinds of parts on a conveyor, and a video with known truth."""
+"""The demo's data: photos of six kinds of parts on a conveyor, and a video with true labels."""
 
 from __future__ import annotations
 

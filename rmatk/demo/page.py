@@ -1,4 +1,4 @@
-"""The demo's page: one HTML file with its pictures inside, so that it can be sent around whole."""
+"""The demo's page: one HTML file that contains its pictures."""
 
 from __future__ import annotations
 

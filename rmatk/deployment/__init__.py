@@ -1,1 +1,1 @@
-"""From a trained run to what a bundle is made of."""
+"""Gathers what a bundle is made from out of a trained run."""

@@ -1,4 +1,4 @@
-"""From a trained run to what a bundle is made of: towers with their adapters, class matrix, golden set."""
+"""From a trained run to the input of the export: towers with adapters, class matrix, golden set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pictures make a bundle's golden set: the user's own photos, or rendered ones in their place.
+"""Selects the pictures of a bundle's golden set: the user's photos, or rendered ones.
 
 Both kinds are chosen alike: more candidates than are kept, and of these the pictures that PyTorch is least
 sure of. A small margin between the two best labels is the first to flip when numbers drift; one below

@@ -1,4 +1,4 @@
-"""How good is a run on photos it has not seen, and how good was CLIP without it."""
+"""The accuracy of a run on photos it was not trained on, with CLIP's zero-shot accuracy."""
 
 from __future__ import annotations
 

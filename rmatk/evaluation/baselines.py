@@ -1,4 +1,4 @@
-"""What RMAdapter is compared with on frozen CLIP features: a linear probe and Tip-Adapter.
+"""Baselines on frozen CLIP features: a linear probe and Tip-Adapter.
 
 Linear probe: multinomial logistic regression, as in CLIP (Radford et al., 2021). It has a weight per class
 it was trained on, so it says nothing about new classes.

@@ -1,4 +1,4 @@
-"""A comparison's figures as a table: cells for the terminal, Markdown for documents, CSV for spreadsheets."""
+"""The results of a comparison as a table for the terminal, Markdown and CSV."""
 
 from __future__ import annotations
 

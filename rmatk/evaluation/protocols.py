@@ -1,4 +1,4 @@
-"""How few-shot methods for CLIP are measured: few-shot, base-to-new, cross-dataset and domain generalisation.
+"""Protocols for few-shot methods: few-shot, base-to-new, cross-dataset, domain generalisation.
 
     few-shot        train and test on all classes
     base-to-new     train on the first half of the classes; test the halves, each among its own classes only

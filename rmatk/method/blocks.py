@@ -1,4 +1,4 @@
-"""Residual attention blocks of open_clip and timm behind one call, given what the first LayerNorm made.
+"""Residual attention blocks of open_clip and timm behind one call that takes LN1's output.
 
 Written out rather than called, for two reasons: the adapter reads u = LN1(x) too, and torch's
 ``MultiheadAttention`` takes different kernels with and without gradients, whose rounding differs: an

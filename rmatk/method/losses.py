@@ -1,4 +1,4 @@
-"""The three terms of RMAdapter's loss, L = L_ce + L_rec + L_con, each returned on its own.
+"""The three terms of RMAdapter's loss, L = L_ce + L_rec + L_con, each returned separately.
 
     L_ce  = cross entropy of  exp(t) <image^a, text^a_c>  over the classes c; t is CLIP's own, frozen
     L_rec = l1 * sum_i MSE(recon_i(u_i), u_i)  over the image tower's adapted blocks  +  l2 * the same, text

@@ -1,4 +1,4 @@
-"""CLIP's two towers, cut where RMAdapter needs them cut: embed, blocks, head.
+"""CLIP's two towers, split where RMAdapter needs it: embed, blocks, head.
 
 open_clip's own ``encode_image`` and ``encode_text`` run from pixels to features in one go. Training wants to
 run the frozen lower blocks once, keep what they give, and run the upper blocks at every step with an

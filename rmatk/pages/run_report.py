@@ -1,4 +1,4 @@
-"""``report.html`` of a run: how training went, what the model confuses, and every setting, in one file."""
+"""``report.html`` of a run: training curve, confusion matrix, mistakes and settings in one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies behind the objects: tables, walls, ground, sky, clutter.
+"""Backgrounds: tables, walls, ground, sky, clutter.
 
 Each background is a function (rng, size) -> (size, size, 3) float32 about 0..1, listed with the words
 captions may use.

@@ -1,4 +1,4 @@
-"""Fills: what an object is covered with or made of, as a colour field with real texture.
+"""Fills: the colours and materials of objects, as colour fields with real texture.
 
 Patterns (striped, dotted ...) mix a second colour; materials (metal, glass, cardboard ...) bring grain,
 relief and highlights. All work on float32 fields of the whole canvas; the object's mask cuts them out

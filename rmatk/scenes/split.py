@@ -1,5 +1,4 @@
-"""What pretraining never sees: some kinds altogether, and a fixed tenth of all (kind, colour, fill)
-combinations.
+"""What pretraining never sees: some kinds, and a fixed tenth of all (kind, colour, fill) combinations.
 
 Held out by hashing the names themselves, so that the split depends on no seed, no order and no library
 version.

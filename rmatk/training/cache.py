@@ -1,4 +1,4 @@
-"""What the frozen lower blocks give, computed once and kept in memory or in a memory-mapped file.
+"""Output of the frozen lower blocks, computed once and kept in memory or in a memory-mapped file.
 
 Blocks below the first adapted one never change, and training sees each photo without augmentation (as in the
 paper): their output for every photo and prompt is kept, and a step runs the adapted blocks only. The

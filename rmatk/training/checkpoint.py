@@ -1,4 +1,4 @@
-"""What a killed training run goes on from: one file beside the target, replaced as a whole.
+"""The checkpoint of an interrupted training run: one file beside the target, replaced atomically.
 
 ``rmatk train -o RUN`` works in ``.RUN.partial``, which holds ``metrics.jsonl`` as it grows and
 ``checkpoint.safetensors``: adapters, the optimiser's state and, as JSON in the same file's header, the step

@@ -1,4 +1,4 @@
-"""Several processes train one run: each takes its share of every batch, and their gradients are summed.
+"""Training in several processes: each takes its share of a batch, and the gradients are summed.
 
 Start them with ``torchrun --nproc-per-node N --no-python rmatk train ...``; alone, every function here does
 nothing. Only the adapters are trained, a few MB, so one sum over their gradients per step is all there is to

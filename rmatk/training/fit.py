@@ -1,4 +1,4 @@
-"""The training loop itself: adapters, kept activations and settings in, one report per step out."""
+"""The training loop: adapters, kept activations and settings in, one report per step out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same figures as ``metrics.jsonl`` for TensorBoard, while training runs."""
+"""Writes the values of ``metrics.jsonl`` for TensorBoard during training."""
 
 from __future__ import annotations
 

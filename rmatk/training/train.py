@@ -1,4 +1,4 @@
-"""Few-shot training of RMAdapter's weights: a few photos per class and a frozen CLIP -> a run folder.
+"""Few-shot training of RMAdapter: a few photos per class and a frozen CLIP -> a run folder.
 
 The recipe follows MMA's public configuration where the paper is silent (cosine schedule, one prompt per
 class, no augmentation); AdamW rather than SGD, the learning rate, the number of epochs and the weights of

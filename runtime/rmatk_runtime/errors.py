@@ -1,4 +1,4 @@
-"""Every error a user can meet, with what to do next.
+"""Every error that a user can meet, with what to do next.
 
     RmatkError                      exit code 1
       MissingExtraError             a package of an extra is not installed

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, digests, and names that stay inside their folder.
+"""Files that appear complete or not at all: atomic writes, digests, names that stay inside their folder.
 
 Every artefact of the toolkit goes through here, so that a power cut, a full disk or Ctrl-C leaves either
 the old file or the new one, never half of one.

@@ -1,4 +1,4 @@
-"""A stage of the running loop: an iterator worked off ahead of time by a thread, one item in stock.
+"""Runs an iterator ahead of time in a thread, with one item in stock: a stage of the running loop.
 
 ``queue.Queue`` can be ended by neither side before Python 3.13; here the reader learns of the writer's error
 in its turn, and the writer that the reader has gone.

@@ -1,4 +1,4 @@
-"""Long work that tells how far it is: the caller may show it, nothing here prints."""
+"""Progress callbacks for long operations; nothing here prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which engine runs a bundle here: the one asked for, or the best that works; never the CPU in silence.
+"""Selects the backend for a bundle: the one requested, or the best that works; never the CPU silently.
 
 auto            an engine in the bundle, else ONNX Runtime on the GPU, else, where neither is installed
                 or with the user's consent, the CPU

@@ -1,4 +1,4 @@
-"""What a written graph must satisfy before anybody trusts it, with failures a person can read.
+"""Rules that every written graph must satisfy, with readable failures.
 
 Each rule stands for what went wrong elsewhere; the issue is cited where the rule is.
 """

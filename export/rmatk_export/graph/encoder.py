@@ -1,4 +1,4 @@
-"""Writing folded towers as ONNX graphs, node by node.
+"""Writes folded towers as ONNX graphs, node by node.
 
 The graphs are built with ``onnx.helper`` rather than traced from PyTorch. A tower is a fixed recipe of a few
 operators, and writing it down gives what tracing has to be checked for afterwards: the same bytes from every

@@ -1,4 +1,4 @@
-"""What is put before and behind an image graph: normalisation, and the class matrix.
+"""What is added before and after an image graph: normalisation, and the class matrix.
 
 Engines, DeepStream and Triton have no preprocessing that ends in our ``images``, so a graph for them begins
 with the spec's normalisation, the operations of ``rmatk_runtime.pictures.preprocess.normalise`` in its order.

@@ -1,4 +1,4 @@
-"""A graph in memory on ONNX Runtime, which reads weights beyond protobuf's limit from disk alone."""
+"""Opens a graph in memory with ONNX Runtime; weights above protobuf's limit are read from disk."""
 
 from __future__ import annotations
 

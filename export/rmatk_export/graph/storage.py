@@ -1,4 +1,4 @@
-"""ONNX files on disk: in one piece, or graph and weights apart where protobuf cannot hold both.
+"""ONNX files on disk: one file, or external data above protobuf's 2 GiB limit.
 
 A protobuf message ends at 2 GiB, which the float32 image tower of a ViT-H/14 is beyond. Weights then lie in
 ``FILE.data`` beside ``FILE``, as ONNX's external data, in one file and by that name alone, so that no graph

@@ -1,4 +1,4 @@
-"""Type and shape of every value of a graph, as ONNX infers them, and the rules that hold for all of them.
+"""Type and shape of every value of a graph, as ONNX infers them, and the rules for all of them.
 
 An engine plans its memory from these. A value whose shape cannot be told, or whose batch was traced in as 1,
 shows only when somebody runs a batch (livekit/livekit-wakeword PR #39, roboflow/rf-detr #137, pytorch/pytorch

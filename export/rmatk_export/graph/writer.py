@@ -1,4 +1,4 @@
-"""Adding operators to an ONNX graph one by one, each under a name that says where it belongs.
+"""Adds operators to an ONNX graph one by one, with names that say where they belong.
 
 Precision is decided here, by the types of weights and by casts in the graph, so that one file means the same
 to every engine. TensorRT 11 has no precision flags left, and before it CLIP in fp16 by flag lost most of its

@@ -1,4 +1,4 @@
-"""A product in int8: where its input is centred, steps, rounded weights, and what its bias makes up for.
+"""Quantises one product to int8: input centre, step sizes, GPTQ-rounded weights, bias correction.
 
 Symmetric throughout, zero point 0, as TensorRT's explicit quantisation asks (its parser refuses others).
 A weight has one step per output channel and 7 bits. x86 CPUs without VNNI add two products of 8 bits each in

@@ -1,4 +1,4 @@
-"""What the products of the blocks are given, on the user's own photos, and the int8 numbers that follow."""
+"""Collects the inputs of MatMuls on calibration images and computes their int8 parameters."""
 
 from __future__ import annotations
 

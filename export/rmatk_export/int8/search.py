@@ -1,4 +1,4 @@
-"""How much of a graph int8 may take: as many products as the labels bear.
+"""Chooses which MatMuls to quantise so that the predicted flip rate stays within the budget.
 
 An accuracy measured before and after on a few shots says nothing of half a point: 24 shots have steps of 4.
 Two things together tell it. The share of labels that change bounds what accuracy can lose, and few shots can

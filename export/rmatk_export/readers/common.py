@@ -1,4 +1,4 @@
-"""Reading parameters of PyTorch modules as arrays: what the readers of all backbones share."""
+"""Reads parameters of PyTorch modules as arrays; shared by all readers."""
 
 from __future__ import annotations
 

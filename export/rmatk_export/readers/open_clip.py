@@ -1,4 +1,4 @@
-"""Reading open_clip's towers into plain arrays, refusing by name what the fold does not cover.
+"""Reads open_clip's towers into arrays; refuses by name what the fold does not cover.
 
 Only attributes are read, so this module needs no import of open_clip or torch; the towers are open_clip's
 ``VisionTransformer`` and its text transformer, standing alone or spread over the ``CLIP`` module. Image

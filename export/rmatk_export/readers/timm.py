@@ -1,4 +1,4 @@
-"""Reading timm's vision transformers (SigLIP, SigLIP 2, Perception Encoder) into plain arrays.
+"""Reads timm's vision transformers (SigLIP, SigLIP 2, Perception Encoder) into arrays.
 
 Only attributes are read, so this module needs no import of timm or torch. Covered are timm's
 ``VisionTransformer`` and ``Eva`` of standard pre-norm blocks, with or without class token, LayerScale,

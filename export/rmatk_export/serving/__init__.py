@@ -1,3 +1,3 @@
-"""A bundle as inference servers read it: Triton's model repository, DeepStream's nvinfer configuration."""
+"""A bundle for inference servers: Triton's model repository, DeepStream's nvinfer configuration."""
 
 from __future__ import annotations

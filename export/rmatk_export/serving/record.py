@@ -1,4 +1,4 @@
-"""What is kept beside the files of a server: what they were made from and how they were checked.
+"""The record in a server folder: what it was made from and how it was checked.
 
 The record's name marks a folder as ours: only such a folder, or an empty one, is ever replaced.
 """

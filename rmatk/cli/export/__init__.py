@@ -1,4 +1,4 @@
-"""``rmatk export``: a run -> a bundle, whole and proven, or nothing; a bundle -> engines, server files."""
+"""``rmatk export``: a run -> a checked bundle; a bundle -> engines, server files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bundle -> TensorRT engines, each checked on this GPU where it can be, and what is said about them."""
+"""A bundle -> TensorRT engines, each checked on this GPU where possible, and their table."""
 
 from __future__ import annotations
 

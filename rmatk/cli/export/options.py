@@ -1,4 +1,4 @@
-"""What ``rmatk export`` can be told, one annotated type per option, and what goes together with what."""
+"""The options of ``rmatk export``, one annotated type each, and which may be combined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run -> a bundle, and what is said about it."""
+"""A run -> a bundle, and the report printed about it."""
 
 from __future__ import annotations
 

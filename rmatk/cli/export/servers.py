@@ -1,4 +1,4 @@
-"""A bundle -> what Triton and DeepStream read, and what is said about it."""
+"""A bundle -> files for Triton and DeepStream, and the report printed about them."""
 
 from __future__ import annotations
 

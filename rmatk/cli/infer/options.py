@@ -1,4 +1,4 @@
-"""What ``rmatk infer`` can be told, one annotated type per option."""
+"""The options of ``rmatk infer``, one annotated type each."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ Rate = Annotated[
 Flip = Annotated[
     str | None, typer.Option(metavar="horizontal|vertical", help="Mirror the picture, before --rotate.")
 ]
-Rotate = Annotated[int, typer.Option(metavar="DEGREES", help="Turn it clockwise: 90, 180 or 270.")]
-Loop = Annotated[bool, typer.Option("--loop", help="Begin files again when they end.")]
-Start = Annotated[float | None, typer.Option(metavar="SECONDS", help="Begin a video there.")]
-End = Annotated[float | None, typer.Option("--stop", metavar="SECONDS", help="End a video there.")]
+Rotate = Annotated[int, typer.Option(metavar="DEGREES", help="Rotate clockwise: 90, 180 or 270.")]
+Loop = Annotated[bool, typer.Option("--loop", help="Repeat files when they end.")]
+Start = Annotated[float | None, typer.Option(metavar="SECONDS", help="Start of the part of a video.")]
+End = Annotated[float | None, typer.Option("--stop", metavar="SECONDS", help="End of the part of a video.")]
 Stride = Annotated[int, typer.Option(metavar="N", help="Convert only every N-th frame of files.")]
 Reconnect = Annotated[
-    int | None, typer.Option(metavar="N", help="Give up a lost camera after N tries; if unset never.")
+    int | None, typer.Option(metavar="N", help="Give up a lost camera after N attempts; by default never.")
 ]
 Timeout = Annotated[
-    float, typer.Option(metavar="SECONDS", help="Without a picture for so long, a camera is lost.")
+    float, typer.Option(metavar="SECONDS", help="A camera without a picture for this long is lost.")
 ]
 
 # What becomes of the results
@@ -67,17 +67,19 @@ Webhook = Annotated[str | None, typer.Option(metavar="URL", help="Post results a
 Mqtt = Annotated[str | None, typer.Option(metavar="URL", help="Publish results: mqtt://user:pw@host/topic")]
 Publish = Annotated[
     Literal["change", "all"],
-    typer.Option(metavar="change|all", help="What goes to webhook and MQTT: changes of the label, or all."),
+    typer.Option(metavar="change|all", help="Send to webhook and MQTT: changes of the label, or all."),
 ]
 Web = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="A page with the live picture.")]
 WebToken = Annotated[
     str | None,
     typer.Option(
-        metavar="TOKEN", envvar="RMATK_WEB_TOKEN", help="What viewers must know; needed off the loopback."
+        metavar="TOKEN",
+        envvar="RMATK_WEB_TOKEN",
+        help="Access token; required unless it listens on localhost.",
     ),
 ]
 Snapshots = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where the page keeps pictures: DIR/LABEL/*.jpg.")
+    Path | None, typer.Option(metavar="DIR", help="Where the page saves pictures: DIR/LABEL/*.jpg.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 
@@ -90,10 +92,10 @@ Threshold = Annotated[
 Every = Annotated[int, typer.Option(min=1, metavar="N", help="Classify every N-th frame.")]
 Smooth = Annotated[
     float | None,
-    typer.Option(metavar="SECONDS", help="Average over time; half-life. Begins anew with each scene."),
+    typer.Option(metavar="SECONDS", help="Average over time; half-life. Restarts with each scene."),
 ]
-MaxFrames = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after so many results.")]
-Duration = Annotated[float | None, typer.Option(metavar="SECONDS", help="Stop after so long.")]
+MaxFrames = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after this many results.")]
+Duration = Annotated[float | None, typer.Option(metavar="SECONDS", help="Stop after this time.")]
 Batch = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Frames at once; if unset 8 for files, 1 live.")
 ]

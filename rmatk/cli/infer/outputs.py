@@ -1,4 +1,4 @@
-"""The outputs that were asked for."""
+"""Opens the requested outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page that ``--web`` asks for."""
+"""The web page of ``--web``."""
 
 from __future__ import annotations
 

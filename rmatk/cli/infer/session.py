@@ -1,4 +1,4 @@
-"""What a run consists of: given to the outputs that show it or steer it."""
+"""The parts of a run, for the outputs that display or control it."""
 
 from __future__ import annotations
 

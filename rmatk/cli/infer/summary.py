@@ -1,4 +1,4 @@
-"""What a run came to, for people and for machines."""
+"""The summary of a run, as a table or JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terminal while a run goes on: a bar per label, rate, latency, and how the source is doing."""
+"""The terminal during a run: a bar per label, rate, latency, state of the source."""
 
 from __future__ import annotations
 

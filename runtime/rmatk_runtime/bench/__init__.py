@@ -1,1 +1,1 @@
-"""Latency, throughput and memory of a bundle, with the state of the machine they hold for."""
+"""Latency, throughput and memory of a bundle, with the state of the machine during the measurement."""

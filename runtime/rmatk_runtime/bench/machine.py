@@ -1,4 +1,4 @@
-"""The state of the machine that a measurement was taken in: without it a latency cannot be compared.
+"""The state of the machine during a measurement, without which latencies cannot be compared.
 
 Power modes and clock governors change figures severalfold on a Jetson, and are forgotten (tf_trt_models #41,
 jetson-inference #388). What cannot be read is None, never guessed.

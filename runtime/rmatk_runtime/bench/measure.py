@@ -1,4 +1,4 @@
-"""How fast, how large and how right a bundle is on this machine: every format and batch size, side by side.
+"""Measures latency, throughput, memory, size and accuracy of a bundle's formats and batch sizes.
 
 Each format is loaded, warmed up, measured and released before the next, so that memory is its own. Stages are
 timed apart, over the very calls of a running classifier; a total is the sum of one round's stages, not of

@@ -1,4 +1,4 @@
-"""The golden set: a few pictures with what PyTorch made of them, so that a device can check itself.
+"""The golden set: a few pictures with PyTorch's results, so that a device can check itself.
 
 They are the user's own photos, or rendered ones where photos must not leave home. Each is kept before
 preprocessing (uint8, any size), with the digest of the tensor that preprocessing must give and the embedding

@@ -1,4 +1,4 @@
-"""From embeddings to answers: class matrix, calibrated probabilities, top labels, reject threshold."""
+"""From embeddings to predictions: class matrix, calibrated probabilities, top labels, reject threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The class matrix: names and unit-length text embeddings in one file, beside the graph and not in it.
+"""The class matrix: names and unit-length text embeddings in one file beside the graph.
 
 Labels therefore change without touching the image encoder or its engines; one file, so that names and rows
 can never be of different ages.

@@ -1,4 +1,4 @@
-"""The bundle's manifest: what is inside, what it means, where it came from, and how exact it must be.
+"""The bundle's manifest: contents, meaning, provenance and tolerances.
 
 It is written last and read first. Unknown fields, wrong types and missing files are refused with their place
 (``$.graphs[0].file``), so that a bundle of another version never half works; ``rmatk_runtime.formats`` says

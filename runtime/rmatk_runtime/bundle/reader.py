@@ -1,4 +1,4 @@
-"""Opening a bundle: nothing of it is used before every file is there, whole and unchanged."""
+"""Opens a bundle; no file is used before all files are present and unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to a text before its tokens are looked up: open_clip's own cleaning, without open_clip.
+"""Text cleaning before tokenisation: open_clip's functions, without open_clip.
 
 A ``tokenizer.json`` cannot express it: repairing mis-decoded text (``ftfy``) and resolving HTML entities,
 also those escaped twice, take more than a table of replacements. So the file starts from cleaned text, and

@@ -1,1 +1,1 @@
-"""What this machine can do; where not, why, and the cure."""
+"""What this machine can do; for the rest, the reason and the remedy."""

@@ -1,4 +1,4 @@
-"""The GPU, where it hides if it does, and the CUDA bindings that run TensorRT engines."""
+"""Probes of the GPU, its visibility, and the CUDA bindings that run TensorRT engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine can do, why not, and the cure: the answers behind ``rmatk doctor``."""
+"""Collects the probes of this machine for ``rmatk doctor``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a Jetson has: board, Jetson Linux and JetPack, swap on ZRAM, power mode, clocks.
+"""Probes of a Jetson: board, Jetson Linux and JetPack, swap on ZRAM, power mode, clocks.
 
 All of it is read from files, without root and without NVIDIA's tools, so it also works in a container that
 has the files mounted, and in tests on a folder that looks like a Jetson.

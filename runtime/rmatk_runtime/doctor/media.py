@@ -1,4 +1,4 @@
-"""Eyes: cameras, CSI, GStreamer, and FFmpeg through PyAV."""
+"""Probes of cameras, CSI, GStreamer, and FFmpeg through PyAV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime: whether it loads, what breaks it, and which providers it really grants.
+"""Probes of ONNX Runtime: whether it loads, known problems, and which providers it really uses.
 
 It lists GPU providers on machines without a GPU and falls back to the CPU without an exception
 (microsoft/onnxruntime #25145), so each provider is asked to run a model of one node.

@@ -1,4 +1,4 @@
-"""Python packages: which of each extra are there. None is imported, so torch costs nothing here."""
+"""Which packages of each extra are installed; none is imported, so torch costs nothing here."""
 
 from __future__ import annotations
 

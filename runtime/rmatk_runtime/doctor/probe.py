@@ -1,4 +1,4 @@
-"""Probes: what this machine can do, and why not. Each looks at one thing and never raises."""
+"""A probe examines one capability of this machine, explains a failure, and never raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine: Python, platform, memory, disk."""
+"""Probes of Python, platform, memory and disk."""
 
 from __future__ import annotations
 

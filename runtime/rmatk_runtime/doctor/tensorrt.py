@@ -1,4 +1,4 @@
-"""TensorRT in its two flavours: the classic one, and TensorRT for RTX, which serves desktop GPUs."""
+"""Probes of TensorRT and of TensorRT for RTX, which is for desktop GPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a V4L2 device can do, asked of its driver with the ioctls of linux/videodev2.h.
+"""Queries a V4L2 device's formats, sizes and rates with the ioctls of linux/videodev2.h.
 
 A webcam shows up as two or more ``/dev/video*``, of which one gives pictures; and in the raw format that is
 taken unless told, many give their full size at five frames per second only. Both are worth knowing.

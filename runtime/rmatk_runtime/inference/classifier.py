@@ -1,4 +1,4 @@
-"""Pictures to labels: preprocessing, image encoder, and the labels as they are at the moment."""
+"""Pictures to labels: preprocessing, image encoder, and the current labels."""
 
 from __future__ import annotations
 

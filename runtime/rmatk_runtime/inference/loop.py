@@ -1,4 +1,4 @@
-"""The loop: frames from a source, through the classifier, into the sinks; in order, in overlapping threads.
+"""The loop: frames from a source, through the classifier, to the sinks, in order, in overlapping threads.
 
     read ----------> prepare ----------> infer ----------> sinks
     decode, convert  resize, normalise   embed, answer     the caller's thread

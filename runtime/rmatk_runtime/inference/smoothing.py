@@ -1,4 +1,4 @@
-"""Temporal smoothing: probabilities averaged over the recent past, begun anew when the scene changes.
+"""Temporal smoothing: probabilities averaged over time, restarted when the scene changes.
 
 Probabilities are averaged, not logits: the average of calibrated probabilities stays a distribution, and one
 frame that is wrong and sure of it cannot outweigh many that were not (the linear opinion pool; Genest and

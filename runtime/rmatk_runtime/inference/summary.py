@@ -1,4 +1,4 @@
-"""What a run came to: counts, times per stage and from capture to result, in bounded memory."""
+"""The summary of a run: counts, times per stage and from capture to result, in bounded memory."""
 
 from __future__ import annotations
 

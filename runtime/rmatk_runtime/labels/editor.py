@@ -1,4 +1,4 @@
-"""Changes a bundle's labels where it lies, with the bundle's own text encoder: no torch, no new engine.
+"""Changes a bundle's labels in place, with the bundle's own text encoder: no torch, no new engine.
 
 A label is a name and the prompts that its row of the class matrix is made from, so an edit is a function from
 labels to labels: rows whose prompts are already there are kept, the others are embedded. A new matrix gets a

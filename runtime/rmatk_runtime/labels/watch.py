@@ -1,4 +1,4 @@
-"""Notices that a bundle's labels were changed under a running classifier, and reads the new ones.
+"""Notices that a bundle's labels were changed during a run, and reads the new ones.
 
 Labels are data beside the graph, so they can change while the engine runs. Whoever changes them replaces the
 class matrix first and ``manifest.json`` last, each atomically: a new manifest is the signal.

@@ -1,4 +1,4 @@
-"""The few calls of the CUDA runtime that running an engine takes, each one checked, through cuda-bindings.
+"""The CUDA runtime calls that engines need, through cuda-bindings, each one checked.
 
 Memory, streams, events and graphs are context managers that give back what they hold exactly once, on
 success as on failure. A device needs nothing else: no torch, no pycuda, no cupy.

@@ -1,4 +1,4 @@
-"""NVIDIA's GPUs, asked of the driver itself (libcuda): no CUDA toolkit or Python package is needed."""
+"""Lists NVIDIA GPUs by querying the driver (libcuda); no CUDA toolkit or Python package is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the Backend contract, with the granted provider checked and named.
+"""ONNX Runtime as a Backend; the provider in use is checked and named.
 
 ONNX Runtime lists GPU providers on machines without a GPU, and falls back to the CPU without an exception
 when one cannot start (onnxruntime #25145, #9302): so the session itself is asked what it got.

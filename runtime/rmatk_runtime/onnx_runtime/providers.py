@@ -1,4 +1,4 @@
-"""ONNX Runtime's GPU providers: their names, their options, and the libraries that they need loaded first."""
+"""ONNX Runtime's GPU providers: names, options, and the libraries that must be loaded first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many labels small errors change, told from few photos.
+"""Predicts how many labels small errors flip, from few photos.
 
 Of two dozen photos hardly one lies so near a tie that a small error shows, so that "all labels are the same"
 says nothing of half a percent. But as long as errors are small, the share of labels that they change grows in

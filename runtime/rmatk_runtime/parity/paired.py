@@ -1,4 +1,4 @@
-"""The difference of two accuracies on the same images, with what so many images can say of it.
+"""The difference of two accuracies on the same images, with its confidence interval.
 
 Both answers are to the same images, so only those on which exactly one of the two is right speak: of 1,000
 images, 3 lost and 1 gained are a difference of -0.2 points, whatever the accuracy. Unpaired intervals ignore

@@ -1,1 +1,1 @@
-"""Pictures: files, decoding, and the one way from a picture to a tensor."""
+"""Pictures: files, decoding, and preprocessing to a tensor."""

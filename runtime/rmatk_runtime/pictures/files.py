@@ -1,4 +1,4 @@
-"""Picture files: which names count, and folders walked in natural order."""
+"""Picture files: which names are read, and folders listed in natural order."""
 
 from __future__ import annotations
 

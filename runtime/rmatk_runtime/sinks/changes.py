@@ -1,4 +1,4 @@
-"""Which results go over a network: every one, or those that say something new."""
+"""Which results are sent over a network: every one, or those with a new label."""
 
 from __future__ import annotations
 

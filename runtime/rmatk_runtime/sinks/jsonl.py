@@ -1,4 +1,4 @@
-"""One JSON object per line and frame, on disk before the next frame is taken."""
+"""One JSON object per line and frame, on disk before the next frame is read."""
 
 from __future__ import annotations
 

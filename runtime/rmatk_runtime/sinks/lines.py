@@ -1,4 +1,4 @@
-"""A text file that only ever holds whole lines, whatever happens to the process or the disk."""
+"""A text file that contains only whole lines, whatever happens to the process or the disk."""
 
 from __future__ import annotations
 

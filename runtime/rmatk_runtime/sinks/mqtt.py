@@ -1,4 +1,4 @@
-"""Results published to an MQTT broker, and whether this process is there to publish them."""
+"""Publishes results and this process's availability to an MQTT broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells systemd that the service runs, and how: the protocol of sd_notify(3), a datagram per message.
+"""Notifies systemd that the service runs: the protocol of sd_notify(3), one datagram per message.
 
 With ``Type=notify`` and ``WatchdogSec=`` systemd starts a service anew whose engine or output hangs. A camera
 that is lost is no hang: it is being tried again, and that is told.

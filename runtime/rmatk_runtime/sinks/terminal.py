@@ -1,4 +1,4 @@
-"""Predictions for a person to read: one plain line per frame on standard output."""
+"""Predictions as one plain line per frame on standard output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The annotated video: H.264 in MP4, written under a temporary name that becomes the real one at the end."""
+"""The annotated video: H.264 in MP4, written under a temporary name and renamed at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results posted to a web address, as JSON."""
+"""Posts results to a web address as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A window with the annotated picture, by Python's own tkinter: no package, no toolkit to crash headless."""
+"""A window with the annotated picture, by Python's tkinter, which needs no package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources made of sources: one after another, and over and over."""
+"""Sources that combine others: one after another, or repeated."""
 
 from __future__ import annotations
 

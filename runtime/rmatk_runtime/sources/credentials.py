@@ -1,4 +1,4 @@
-"""Addresses without what must not be read by others: they go into logs, errors, records and pictures."""
+"""Removes credentials from addresses for logs, errors, records and pictures."""
 
 from __future__ import annotations
 

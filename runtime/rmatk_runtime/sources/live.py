@@ -1,4 +1,4 @@
-"""Live sources: a thread reads the device, only the newest frame is kept, a lost device is tried again.
+"""Live sources: a thread reads the device, keeps only the newest frame, and reconnects.
 
 A camera does not wait. Read in turn with inference, its driver or the network queues frames, and what is
 classified is seconds old; so a thread of its own takes every frame, and the newest one waits in a single

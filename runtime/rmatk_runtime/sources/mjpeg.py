@@ -1,4 +1,4 @@
-"""Motion JPEG on standard input: pictures one after another, as cameras' own programs write them.
+"""Motion JPEG on standard input: pictures one after another, as camera programs write them.
 
 FFmpeg's reader of such a stream knows that a picture has ended when the next one begins, so each would come a
 frame late. Here the end is found in the picture itself, and only those that are taken are decoded.

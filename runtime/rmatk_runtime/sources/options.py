@@ -1,4 +1,4 @@
-"""What can be asked of a source, and which kind of source can do what of it.
+"""The options of sources, and which kind of source supports which.
 
 Nothing asked for is left undone in silence: an option that a kind of source does not have is refused by name.
 """

@@ -1,4 +1,4 @@
-"""A camera that needs no camera: a repeatable pattern with a moving object, to try and test the whole way."""
+"""A test pattern with a moving object, for runs without a camera."""
 
 from __future__ import annotations
 

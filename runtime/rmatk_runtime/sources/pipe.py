@@ -1,4 +1,4 @@
-"""Reading from a pipe with a time limit, and from a thread that another may call off."""
+"""Reads from a pipe with a time limit; another thread can cancel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What video files, cameras and the video sink share of PyAV (FFmpeg's libraries; extra ``camera``)."""
+"""PyAV functions shared by video files, cameras and the video sink (FFmpeg; extra ``camera``)."""
 
 from __future__ import annotations
 

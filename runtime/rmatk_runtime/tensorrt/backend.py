@@ -1,4 +1,4 @@
-"""TensorRT behind the Backend contract: a plan, one or two lanes on the GPU, NumPy in and out, no torch."""
+"""TensorRT as a Backend: a plan, one or two lanes on the GPU, NumPy in and out, no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Building an engine from a bundle's graph, on the machine that will run it, without torch.
+"""Builds an engine from a bundle's graph, on the machine that will run it, without torch.
 
 Precision comes from the graph: networks are strongly typed, and TF32 is off, since it would leave a float32
 graph 10 bits of significand. Nothing is written before the plan is complete.

@@ -1,4 +1,4 @@
-"""A builder's configuration from the options: flags by name, shapes, memory, and what to build for."""
+"""A builder's configuration from the options: flags by name, shapes, memory, target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernels that TensorRT for RTX makes when an engine is loaded, kept beside it for the next start.
+"""Kernels that TensorRT for RTX compiles when an engine is loaded, kept for the next start.
 
 ``engines/STEM.kernels``: one line of JSON, :class:`KernelsHeader`, and behind it TensorRT's runtime cache
 as it serialises it. One file per engine, written whole when kernels came to it. Kernels are code, as a

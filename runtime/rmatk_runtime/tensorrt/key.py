@@ -1,4 +1,4 @@
-"""What an engine was built for, and in words why it does not fit a machine.
+"""The key of an engine: what it was built for, and why it does not fit a machine.
 
 A TensorRT plan is compiled for one version of TensorRT and one GPU (NVIDIA/TensorRT #2177, #564, #2900). Used
 elsewhere it fails late, runs slowly, or answers for another model where only the file name was compared. So

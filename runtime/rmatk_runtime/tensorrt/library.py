@@ -1,4 +1,4 @@
-"""TensorRT's Python module, whichever of its two flavours, and what this version of it can do.
+"""TensorRT's Python module of either flavour, and what the installed version supports.
 
 Between 8.6 and 11 flags were removed and integers moved (``STRONGLY_TYPED`` 1 -> 0, ``VERSION_COMPATIBLE``
 13 -> 12), so everything is looked up by name in the module at hand, and never by a number or a version.

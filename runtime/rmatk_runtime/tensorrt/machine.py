@@ -1,4 +1,4 @@
-"""This machine, as far as engines are concerned."""
+"""The properties of this machine that decide which engines run."""
 
 from __future__ import annotations
 

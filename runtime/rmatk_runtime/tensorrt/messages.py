@@ -1,4 +1,4 @@
-"""TensorRT's own words: it returns None and writes the reason to its log."""
+"""TensorRT's log messages: it returns None and writes the reason to its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX file as a TensorRT network, or the parser's complaint with the name of the node."""
+"""Parses an ONNX file into a TensorRT network, or reports the parser's error with the node's name."""
 
 from __future__ import annotations
 

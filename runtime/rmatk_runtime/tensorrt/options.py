@@ -1,4 +1,4 @@
-"""How an engine is to be built, and what of it the TensorRT at hand cannot do."""
+"""The options of a build, and which of them the installed TensorRT does not support."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TensorRT plan made ready to run: what it takes and gives, and execution contexts for it.
+"""A TensorRT plan ready to run: inputs, outputs, and execution contexts.
 
 The one place where the versions from 10.3 to 11 and TensorRT for RTX differ at run time; only calls that all
 of them have are used, and what one of them lacks is looked up by name.

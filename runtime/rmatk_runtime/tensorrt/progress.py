@@ -1,4 +1,4 @@
-"""How far a build is, from TensorRT's nested phases, and the way to stop it."""
+"""Progress of a build from TensorRT's nested phases, and cancellation."""
 
 from __future__ import annotations
 

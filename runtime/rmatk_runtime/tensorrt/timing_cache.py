@@ -1,4 +1,4 @@
-"""The timing cache: measured kernels kept in a file, so that the next build does not measure them again."""
+"""The timing cache: kernel measurements kept in a file for the next build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rmatk infer --web``: a page beside a running loop, its API, and what monitoring asks for.
+"""``rmatk infer --web``: a page beside the running loop, its API, and monitoring.
 
     sink      the loop's end: takes results and never waits
     live      the result of the moment, for however many viewers

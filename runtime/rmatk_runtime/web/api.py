@@ -1,4 +1,4 @@
-"""What the page and other programs may ask: everything under ``/v1``, ``/healthz`` and ``/metrics``."""
+"""The API for the page and other programs: everything under ``/v1``, ``/healthz`` and ``/metrics``."""
 
 from __future__ import annotations
 

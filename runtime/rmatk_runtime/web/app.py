@@ -1,4 +1,4 @@
-"""The page, its login, and the API behind the guard: one ASGI application."""
+"""The page, its login, and the API behind the access check: one ASGI application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask: in front of every route, and the same headers on every answer.
+"""Access control in front of every route, and the headers of every response.
 
 Without a token the server listens on the loopback alone, and still a page on the internet can reach it: by
 pointing its own name at 127.0.0.1 (DNS rebinding, hence the check of ``Host``) or by sending a form (hence

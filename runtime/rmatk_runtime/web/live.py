@@ -1,4 +1,4 @@
-"""The result of the moment, from the loop's thread to however many viewers: one slot, no queue.
+"""The current result, passed from the loop's thread to any number of viewers: one slot, no queue.
 
 A viewer asks for what is newer than what it shows. Who is slow, or gone, misses pictures and holds up
 nobody: the loop replaces the slot and goes on, and a picture is compressed only when someone asks for it.

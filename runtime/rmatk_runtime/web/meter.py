@@ -1,4 +1,4 @@
-"""What a run has come to so far, for the page and for Prometheus."""
+"""Counters of a run so far, for the page and for Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The web server in a thread of its own, beside the loop."""
+"""The web server in its own thread, beside the loop."""
 
 from __future__ import annotations
 

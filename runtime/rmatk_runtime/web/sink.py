@@ -1,4 +1,4 @@
-"""The page as a sink of the loop: it takes each result in microseconds and never waits for a viewer."""
+"""The page as a sink: it accepts each result in microseconds and never waits for a viewer."""
 
 from __future__ import annotations
 

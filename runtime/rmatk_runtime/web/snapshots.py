@@ -1,4 +1,4 @@
-"""Pictures kept from the live view, sorted into folders that ``rmatk train`` takes as they are."""
+"""Saves pictures from the live view into class folders that ``rmatk train`` accepts."""
 
 from __future__ import annotations
 
