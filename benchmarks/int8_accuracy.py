@@ -6,8 +6,8 @@ For every seed a run is trained on ``DATA/train`` with 16 shots, exported in fp3
 with PyTorch on ``DATA/test``, as ``rmatk parity BUNDLE DATA --against RUN`` does.
 
 - ``points``: change of accuracy in percentage points; one photo of 300 is 0.33.
-- ``labels_changed``: percent of the test photos whose label changed. The export foretold ``expected_changes``
-  for int8, from its few validation shots.
+- ``labels_changed``: percent of the test photos whose label changed. The export predicted
+  ``expected_changes`` for int8, from its few validation shots.
 - ``int8_share``: of the blocks' multiplications, what the export's budget left in int8.
 
 The last line of standard output is one JSON object.
@@ -25,13 +25,10 @@ from typing import Any
 
 from common import PRECISIONS, export_every_precision
 
+from rmatk.api import check_parity
 from rmatk.backbones.backbone import MICRO, load_backbone
 from rmatk.config import TrainConfig
-from rmatk.data.formats import open_dataset
-from rmatk.parity.against_run import check_against_run
 from rmatk.training.train import train
-from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.golden_check import open_engines
 
 
 def one_seed(model: str, pretrained: str | None, data: Path, seed: int, folder: Path) -> dict[str, Any]:
@@ -41,16 +38,13 @@ def one_seed(model: str, pretrained: str | None, data: Path, seed: int, folder: 
     run = train(config, backbone, data / "train", folder / "run")
     chosen = export_every_precision(folder, golden=32).quantisation
     assert chosen is not None
-    bundle = Bundle.open(folder / "bundle")
-    photos = open_dataset(data, "test")
-    with open_engines(bundle, "cpu") as engines:
-        stages = check_against_run(bundle, engines, run, backbone, photos)
+    report = check_parity(folder / "bundle", data, against=run.path, backend="cpu")
     found: dict[str, Any] = {
         "seed": seed,
         "int8_share": round(chosen.int8_share, 2),
         "expected_changes": round(100 * chosen.expected_changes, 2),
     }
-    for stage in stages:
+    for stage in report.stages:
         precision = stage.stage.split()[-1]
         if (
             precision in PRECISIONS

@@ -14,7 +14,7 @@ import pytest
 
 from rmatk.cli import main
 from rmatk.cli.console import print_table
-from rmatk.parity.stages import SHORT
+from rmatk_runtime.parity.table import SHORT
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from rmatk.parity.page import write_parity_page
-from rmatk_export.parity.bisect import Bisection, NodeDeviation
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Precision
-from rmatk_runtime.parity.compare import TOLERANCES, Flip, StageResult
-from rmatk_runtime.parity.paired import AccuracyDifference
+from rmatk_runtime.parity.compare import TOLERANCES
+from rmatk_runtime.parity.stage import Bisection, Flip, NodeDeviation, StageKind, StageResult
+from rmatk_runtime.parity.statistics import AccuracyDifference
 from tools.browser import browser, chromium
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def stage(name: str, precision: Precision, spread: dict[int, int], flips: int, p
     images = sum(spread.values())
     return StageResult(
         stage=name,
+        kind=StageKind.CLASS_MATRIX if name == "class matrix" else StageKind.GRAPH,
         images=images,
         passed=passed,
         reason=None

@@ -34,9 +34,9 @@ from rmatk_runtime.bundle.manifest import Graph
 from rmatk_runtime.doctor.packages import installed_version
 from rmatk_runtime.errors import RmatkError
 from rmatk_runtime.files import write_atomic
-from rmatk_runtime.golden_check import Candidate, check_golden
 from rmatk_runtime.nvidia.cuda import Cuda
 from rmatk_runtime.nvidia.driver import Gpu, driver_version, list_gpus
+from rmatk_runtime.parity.walk import EncoderCandidate, check_golden
 from rmatk_runtime.selection import open_backend
 from rmatk_runtime.tensorrt.backend import TensorRtBackend
 from rmatk_runtime.tensorrt.build import build_engine
@@ -124,7 +124,7 @@ class Check:
         before = free_memory()
         with open_it() as backend:
             name = f"{backend.name} {graph.precision}"
-            stage = check_golden(self.bundle, [Candidate(name, graph.precision, backend)])[-1]
+            stage = check_golden(self.bundle, [EncoderCandidate(name, graph.precision, backend)])[-1]
             timings = tuple(self.time(batch, backend.embed, backend) for batch in self.batches)
             after = free_memory()
         taken = None if before is None or after is None else round((before - after) / 1e6, 1)

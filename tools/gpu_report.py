@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from rmatk_runtime.nvidia.driver import Gpu
-from rmatk_runtime.parity.compare import StageResult
+from rmatk_runtime.parity.stage import StageResult
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):

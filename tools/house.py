@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,15 +88,34 @@ def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
     return [list(group) for group in sorted(groups)]
 
 
+def _parity(known: dict[str, Path]) -> tuple[list[str], list[str]]:
+    """The modules that are parity: those of a ``parity`` package and the command. And those outside that run
+    it: what imports its loop, its comparison, its references or its bisection."""
+    parity = [name for name in known if re.search(r"\.parity(\.|$)", name) and not _is_package(known[name])]
+    doing = {name for name in parity if not name.endswith((".stage", ".table", ".page", ".charts"))}
+    callers = [name for name, path in known.items() if name not in parity and imports(path, known) & doing]
+    return parity, callers
+
+
+def _is_package(path: Path) -> bool:
+    return path.name == "__init__.py"
+
+
+def _raises_parity_error(path: Path) -> bool:
+    """Whether a module creates a ParityError; catching one, or naming it, is not counted."""
+    calls = (
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+    )
+    return any(ast.unparse(call.func).endswith("ParityError") for call in calls)
+
+
 def report() -> dict[str, object]:
     """All figures."""
     known = modules()
     lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in known.items()}
     longest = max(lines, key=lambda name: lines[name])
-    parity = [name for name in known if ".parity" in name and not name.endswith(".parity")]
-    raising = [
-        name for name, path in known.items() if "raise ParityError" in path.read_text(encoding="utf-8")
-    ]
+    parity, callers = _parity(known)
+    raising = [name for name, path in known.items() if _raises_parity_error(path)]
     return {
         "modules": len(known),
         "lines": sum(lines.values()),
@@ -103,6 +123,7 @@ def report() -> dict[str, object]:
         "share_within_120_lines": round(sum(n <= TWO_SCREENS for n in lines.values()) / len(lines), 3),
         "package_cycles": cycles(package_graph()),
         "parity_files": parity,
+        "parity_callers": callers,
         "raise_parity_error": raising,
     }
 

@@ -35,6 +35,7 @@ from rmatk_export.serving.record import marker
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.label_head import LabelHead
+from rmatk_runtime.pictures.preprocess import resize
 
 SERVER, PACKAGES = "nvidia-pytriton==0.7.0", ("numpy<2", "onnxruntime<1.21")
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-3, "int8": 1e-2}  # another ONNX Runtime: other sums, other roundings
@@ -113,7 +114,7 @@ def ask(
 def check(client: grpc.InferenceServerClient, bundle: Bundle, precision: str, model: str) -> list[str]:
     """What was found, a line each; raises AssertionError where it is not as it should be."""
     own, names = own_answers(bundle, bundle.graph(precision)), bundle.classes().names
-    pixels = own.pixels
+    pixels = np.stack([resize(image, bundle.manifest.preprocess) for image in own.images])
     expected = LabelHead(bundle.classes(), bundle.manifest.decision).probabilities(own.embeddings)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         rows = [index % len(pixels) for index in range(AT_ONCE)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,8 @@ from rmatk_export.graph.ends import with_pixels
 from rmatk_export.graph.storage import save_graph
 from rmatk_export.graph.writer import float32_products
 from rmatk_export.int8.search import Quantisation, quantise_within_budget
-from rmatk_export.parity.gate import run_gate
+from rmatk_export.parity.folded import FoldedCandidate
+from rmatk_export.parity.text import check_text
 from rmatk_export.proof import Proof, prove
 from rmatk_export.weights import FoldedTower, ImageStem, Tower
 from rmatk_runtime.bundle import Bundle
@@ -42,8 +44,11 @@ from rmatk_runtime.bundle.manifest import (
 )
 from rmatk_runtime.errors import ExportError
 from rmatk_runtime.files import replacing_folder, sha256_file, write_atomic
-from rmatk_runtime.parity.compare import TOLERANCES, StageResult
-from rmatk_runtime.progress import OnStep, unheard
+from rmatk_runtime.parity.compare import TOLERANCES
+from rmatk_runtime.parity.stage import StageResult, require_passed
+from rmatk_runtime.parity.walk import check_golden
+from rmatk_runtime.progress import OnProgress, no_progress
+from rmatk_runtime.selection import open_candidates
 
 IMAGE_FILES: dict[Precision, str] = {
     "fp32": "image_encoder.onnx",
@@ -78,8 +83,8 @@ class _Graphs:
     quantisation: Quantisation | None
 
 
-def write_bundle(source: ExportSource, out: Path, on_step: OnStep = unheard) -> ExportReport:
-    """Write, verify and only then publish a bundle at ``out``; ``on_step`` hears how far int8 is.
+def write_bundle(source: ExportSource, out: Path, on_progress: OnProgress = no_progress) -> ExportReport:
+    """Write, verify and only then publish a bundle at ``out``; ``on_progress`` reports the search for int8.
 
     Raises:
         ExportError: a graph that cannot be right, or int8 that costs too much accuracy.
@@ -88,14 +93,14 @@ def write_bundle(source: ExportSource, out: Path, on_step: OnStep = unheard) -> 
     """
     with replacing_folder(out, marker=MANIFEST) as folder:
         image = fold(source.image)
-        graphs = _make_graphs(source, image, on_step)
+        graphs = _make_graphs(source, image, on_progress)
         for name, model in graphs.files.items():
             save_graph(model, folder / name)
         write_atomic(folder / TOKENIZER_FILE, source.tokenizer.json.encode())
         write_atomic(folder / CLASSES_FILE, encode_classes(source.classes))
         write_atomic(folder / GOLDEN_FILE, encode_golden(source.golden))
         write_atomic(folder / MANIFEST, encode_manifest(_manifest(source, folder)))
-        stages = tuple(run_gate(Bundle.open(folder), source, image, out))
+        stages = _check_parity(Bundle.open(folder), source, image, out)
         proof = prove(source.checkpoint, graphs.full, _adapter_scale(source.image), graphs.files)
         if not source.ship_golden:
             (folder / GOLDEN_FILE).unlink()
@@ -113,7 +118,7 @@ def write_bundle(source: ExportSource, out: Path, on_step: OnStep = unheard) -> 
     return msgspec.structs.replace(report, sizes=sizes)
 
 
-def _make_graphs(source: ExportSource, image: FoldedTower[ImageStem], on_step: OnStep) -> _Graphs:
+def _make_graphs(source: ExportSource, image: FoldedTower[ImageStem], on_progress: OnProgress) -> _Graphs:
     """Every graph asked for, each checked against the arrays it was written from."""
     text = fold(source.text)
     full = {
@@ -128,11 +133,33 @@ def _make_graphs(source: ExportSource, image: FoldedTower[ImageStem], on_step: O
         elif precision == "int8":
             if source.calibration is None:
                 raise ExportError("int8 needs photos to be calibrated on, and none were given")
-            model, quantisation = quantise_within_budget(model, source.calibration, source.classes, on_step)
+            model, quantisation = quantise_within_budget(
+                model, source.calibration, source.classes, on_progress
+            )
         files[IMAGE_FILES[precision]] = checked(model, image, precision)
         if source.pixels:
             files[_pixel_file(precision)] = checked(with_pixels(model, source.preprocess), image, precision)
     return _Graphs(files, full, quantisation)
+
+
+def _check_parity(
+    bundle: Bundle, source: ExportSource, image: FoldedTower[ImageStem], out: Path
+) -> tuple[StageResult, ...]:
+    """Compare everything just written with the trained model, in the folder that is to become ``out``.
+
+    Raises:
+        ParityError: names the first stage that fails.
+    """
+
+    def explain(failed: StageResult) -> tuple[str, str]:
+        return (
+            f"{out} was not written: the stage '{failed.stage}' {failed.reason}",
+            "rmatk doctor shows the versions in use; another version of onnxruntime may compute correctly",
+        )
+
+    with open_candidates(bundle, "cpu") as graphs:
+        stages = check_golden(bundle, [FoldedCandidate(image), *graphs])
+    return require_passed(chain(stages, check_text(bundle, source)), explain)
 
 
 def _pixel_file(precision: Precision) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -12,9 +13,12 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from rmatk.data.photos import Dataset
+    from rmatk_runtime.parity.stage import StageResult
+    from rmatk_runtime.progress import OnProgress
 
 _WIDTH_OF_FILES = 200  # columns of a table in a file or pipe, where nothing has to be folded for a screen
 _LEAST_NAME = 12  # columns that a row's name keeps
+_FLIPS = 10  # of a stage on the terminal; JSON has all of them
 
 
 def print_json(value: Any) -> None:
@@ -59,6 +63,24 @@ def print_table(
     console.print(table)
 
 
+def print_stages(title: str, stages: Sequence[StageResult]) -> None:
+    """One row per stage, then every label that changed."""
+    from rmatk_runtime.parity.table import SHORT, stage_row
+
+    print_table(title, SHORT, map(stage_row, stages), wrap=True)
+    for stage in stages:
+        if stage.reference_accuracy is not None:
+            typer.echo(f"accuracy in PyTorch: {stage.reference_accuracy:.1%}")
+            break
+    for stage in stages:
+        for flip in stage.flips[:_FLIPS]:
+            typer.echo(
+                f"{stage.stage}: {flip.image} {flip.reference} -> {flip.candidate} (margin {flip.margin:.3f})"
+            )
+        if len(stage.flips) > _FLIPS:
+            typer.echo(f"{stage.stage}: and {len(stage.flips) - _FLIPS} more")
+
+
 def print_notes(*photos: Dataset) -> None:
     """Say on the error stream what lies beside photos and is not read; the same of several once."""
     for note in dict.fromkeys(note for dataset in photos for note in dataset.notes):
@@ -86,3 +108,23 @@ def progress_bar(*, quiet: bool = False) -> Progress:
         console=console,
         disable=quiet or not console.is_terminal,
     )
+
+
+@contextmanager
+def progress_of(label: str, *, quiet: bool = False) -> Iterator[OnProgress]:
+    """A bar under ``label`` for an operation that reports through ``OnProgress``; hidden until it does.
+
+    The estimate of the time left starts again with each new piece of work.
+    """
+    with progress_bar(quiet=quiet) as bar:
+        task = bar.add_task(label, total=None, visible=False, note="")
+        before = 0
+
+        def advance(what: str, done: int, total: int) -> None:
+            nonlocal before
+            if done < before:
+                bar.reset(task)
+            before = done
+            bar.update(task, completed=done, total=total, note=what, visible=True)
+
+        yield advance

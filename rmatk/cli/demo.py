@@ -53,8 +53,7 @@ def _record(result: DemoResult) -> dict[str, object]:
 
 
 def _show(result: DemoResult) -> None:
-    from rmatk.cli.console import print_next, print_table
-    from rmatk.cli.parity import print_stages
+    from rmatk.cli.console import print_next, print_stages, print_table
 
     print_stages("parity with PyTorch", result.stages)
     report = result.report

@@ -1,4 +1,4 @@
-"""Log messages of the runtime: lines on the error stream, for a person or a system's log."""
+"""What the library logs, as lines on the error stream, for a person or a system's log."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        typer.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+        label = "note" if record.name == "rmatk.notes" else record.levelname.lower()
+        typer.echo(f"{label}: {record.getMessage()}", err=True)
 
 
 @contextmanager
-def log_lines() -> Iterator[None]:
-    """Show the runtime's log, from INFO on, while the block runs."""
-    logger, handler = logging.getLogger("rmatk_runtime"), _Lines()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+def log_lines(level: int = logging.INFO) -> Iterator[None]:
+    """Show the log of rmatk and of its runtime, from ``level`` on, while the block runs."""
+    loggers, handler = [logging.getLogger(name) for name in ("rmatk", "rmatk_runtime")], _Lines()
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(level)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+        for logger, before in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(before)

@@ -14,25 +14,22 @@ from pathlib import Path
 
 import msgspec
 
+from rmatk.api import check_parity
 from rmatk.backbones.backbone import MICRO, Backbone, load_backbone
 from rmatk.config import TrainConfig
 from rmatk.data.photos import read_folder
 from rmatk.demo.material import DemoFiles, render
 from rmatk.deployment.from_run import export_source
 from rmatk.evaluation.accuracy import EvalReport, evaluate
-from rmatk.parity.against_run import check_against_run
 from rmatk.run import Run, restore
 from rmatk.training.train import train
 from rmatk_export.bundle_writer import write_bundle
-from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.errors import ParityError
 from rmatk_runtime.files import check_replaceable, write_atomic
 from rmatk_runtime.frames import Frame, Prediction
-from rmatk_runtime.golden_check import open_engines
 from rmatk_runtime.inference.classifier import Classifier
 from rmatk_runtime.inference.loop import run as run_loop
 from rmatk_runtime.inference.summary import Summary
-from rmatk_runtime.parity.compare import StageResult
+from rmatk_runtime.parity.stage import StageResult
 from rmatk_runtime.sinks import JsonlSink, Sink, VideoSink
 from rmatk_runtime.sources import open_source
 
@@ -92,7 +89,9 @@ def demo(
     on_step(3, STEPS[3])
     write_bundle(export_source(run, backbone), out / "bundle")
     on_step(4, STEPS[4])
-    stages = _parity(out / "bundle", run, backbone, material)
+    stages = (
+        check_parity(out / "bundle", material.test, against=run.path, backend="cpu").require_passed().stages
+    )
     on_step(5, STEPS[5])
     summary, predictions = _infer(out, material)
     hits = sum(p.label == truth for p, truth in zip(predictions, material.truth, strict=True))
@@ -129,16 +128,6 @@ def _evaluate(run: Run, backbone: Backbone, material: DemoFiles) -> EvalReport:
     return evaluate(
         restore(run, backbone), record.class_names, record.config.templates, read_folder(material.test)
     )
-
-
-def _parity(bundle: Path, run: Run, backbone: Backbone, material: DemoFiles) -> tuple[StageResult, ...]:
-    opened = Bundle.open(bundle)
-    with open_engines(opened, "cpu") as engines:
-        stages = check_against_run(opened, engines, run, backbone, read_folder(material.test))
-    for stage in stages:
-        if not stage:
-            raise ParityError(f"parity fails at the stage '{stage.stage}': {stage.reason}", "rmatk doctor")
-    return tuple(stages)
 
 
 class _Kept(Sink):

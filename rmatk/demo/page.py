@@ -11,10 +11,10 @@ from PIL import Image
 
 from rmatk.data.photos import read_folder
 from rmatk.pages.html import document, figure, percent, rows
-from rmatk.parity.stages import stage_row
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.frames import Prediction
 from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.parity.table import stage_row
 from rmatk_runtime.pictures.preprocess import load_image
 from rmatk_runtime.sources import open_source
 

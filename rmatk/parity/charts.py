@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
-from rmatk.parity.stages import points
-from rmatk_runtime.parity.compare import DECADES, StageResult
-
-if TYPE_CHECKING:
-    from rmatk_export.parity.bisect import Bisection
+from rmatk_runtime.parity.compare import DECADES
+from rmatk_runtime.parity.stage import Bisection, StageResult
+from rmatk_runtime.parity.table import points
 
 _LEFT, _WIDTH = 8, 284
 _GUTTER = 30  # left of a profile, where its scale is written

@@ -6,23 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from rmatk.pages.html import document, figure, percent, rows
-from rmatk.parity.bisections import LISTED, NODE_HEADINGS, node_row, verdict
 from rmatk.parity.charts import changes, profile, spread
-from rmatk.parity.stages import CLASS_MATRIX, FULL, stage_row
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Tolerance
 from rmatk_runtime.files import write_atomic
-from rmatk_runtime.parity.compare import Flip, StageResult
-
-if TYPE_CHECKING:
-    from rmatk_export.parity.bisect import Bisection
+from rmatk_runtime.parity.stage import Bisection, Flip, StageKind, StageResult, first_failure
+from rmatk_runtime.parity.table import FULL, LISTED, NODE_HEADINGS, node_row, stage_row, verdict
 
 _TEMPLATE = Path(__file__).with_name("parity.html")
 _PICTURES = 24
@@ -51,7 +46,7 @@ def write_parity_page(
         StorageError: disk full, no permission.
         DataError: a photo cannot be read any more.
     """
-    failed = next((stage for stage in stages if not stage), None)
+    failed = first_failure(stages)
     manifest = bundle.manifest
     body = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         summary=escape(
@@ -86,7 +81,9 @@ def _findings(bisections: Sequence[Bisection], failed: StageResult | None) -> It
 
 
 def _headline(stages: Sequence[StageResult]) -> Iterator[tuple[str, str]]:
-    compared = [stage for stage in stages if stage.agreement is not None and stage.stage != CLASS_MATRIX]
+    compared = [
+        stage for stage in stages if stage.agreement is not None and stage.kind is not StageKind.CLASS_MATRIX
+    ]
     if compared:
         least = min(compared, key=lambda stage: stage.agreement or 0.0)
         yield "images", str(least.images)
@@ -135,7 +132,7 @@ def _flips(stages: Sequence[StageResult], picture: Callable[[str], Image.Image |
             continue
         yield f"<h3>{escape(f'{stage.stage}: {len(stage.flips)} of {stage.images}')}</h3>"
         shown = stage.flips[:_PICTURES]
-        if stage.stage == CLASS_MATRIX:
+        if stage.kind is StageKind.CLASS_MATRIX:
             yield "".join(
                 f"<p>What PyTorch embeds for {label} lies nearest to {nearest}.</p>"
                 for label, nearest in ((escape(f.image), escape(f.reference)) for f in shown)

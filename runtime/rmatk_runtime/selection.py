@@ -11,13 +11,16 @@ cpu             ONNX Runtime on the CPU
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmatk_runtime.backend import Backend
 from rmatk_runtime.errors import BackendError, MissingExtraError, command
 from rmatk_runtime.nvidia.driver import hidden_on_purpose, list_gpus
+from rmatk_runtime.parity.stage import StageKind
+from rmatk_runtime.parity.walk import EncoderCandidate
 from rmatk_runtime.platform import install_hint, jetson_model
 
 if TYPE_CHECKING:
@@ -89,6 +92,44 @@ def open_engine(engine: BuiltEngine) -> Backend:
     from rmatk_runtime.tensorrt.backend import TensorRtBackend
 
     return TensorRtBackend.open(engine)
+
+
+@contextmanager
+def open_candidates(bundle: Bundle, backend: str = "auto") -> Iterator[list[EncoderCandidate]]:
+    """Every image encoder of a bundle, loaded for as long as the context lasts, for parity to check.
+
+    Of a bundle with engines that run here, ``auto`` gives ONNX Runtime on the CPU per precision and then each
+    of these engines, ``tensorrt`` the engines alone: the one used at run time depends on the batch size.
+    In all other cases it is one per precision, as :func:`open_backend` finds it. Graphs on pixels, which
+    servers run, are checked in ONNX Runtime on the CPU, by ``auto`` and ``cpu``.
+
+    Raises:
+        BackendError: see :func:`open_backend`.
+        MissingExtraError: ONNX Runtime is needed and not installed.
+    """
+    built = engines_here(bundle) if backend in ("auto", "tensorrt") else []
+    with ExitStack() as stack:
+        found = []
+        if not built or backend == "auto":
+            for graph in bundle.graphs():
+                name = "cpu" if built else backend
+                opened = stack.enter_context(open_backend(bundle, name, precision=graph.precision))
+                found.append(EncoderCandidate.of(opened, graph.precision, kind=StageKind.GRAPH))
+        if backend in ("auto", "cpu"):
+            for graph in bundle.graphs("pixels"):
+                opened = stack.enter_context(open_graph(bundle, graph))
+                found.append(
+                    EncoderCandidate.of(opened, graph.precision, input="pixels", kind=StageKind.GRAPH)
+                )
+        found += [engine_candidate(engine, stack.enter_context(open_engine(engine))) for engine in built]
+        yield found
+
+
+def engine_candidate(engine: BuiltEngine, backend: Backend, *, batch: bool = True) -> EncoderCandidate:
+    """A loaded engine; ``batch``: its batch profile is part of the name."""
+    key = engine.key
+    profile = [str(key.batch)] if batch else []
+    return EncoderCandidate.of(backend, key.precision, *profile, input=key.input, kind=StageKind.ENGINE)
 
 
 def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> Backend:

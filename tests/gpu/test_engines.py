@@ -11,8 +11,8 @@ import pytest
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Precision
 from rmatk_runtime.errors import MissingExtraError
-from rmatk_runtime.golden_check import Candidate, check_golden
 from rmatk_runtime.nvidia.driver import Gpu
+from rmatk_runtime.parity.walk import EncoderCandidate, check_golden
 from rmatk_runtime.selection import open_backend
 from rmatk_runtime.tensorrt.backend import TensorRtBackend
 from rmatk_runtime.tensorrt.build import build_engine
@@ -50,7 +50,7 @@ def test_gives_what_pytorch_gave(bundle: Bundle, engine: BuiltEngine):
     assert find_engine(bundle, this_machine(), precision=engine.key.precision) == engine
     with open_backend(bundle, precision=engine.key.precision) as backend:
         assert isinstance(backend, TensorRtBackend)
-        stages = check_golden(bundle, [Candidate(backend.name, engine.key.precision, backend)])
+        stages = check_golden(bundle, [EncoderCandidate(backend.name, engine.key.precision, backend)])
     assert all(stages), [stage.reason for stage in stages if not stage]
 
 

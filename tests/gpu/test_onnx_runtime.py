@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.golden_check import Candidate, check_golden
+from rmatk_runtime.parity.walk import EncoderCandidate, check_golden
 from rmatk_runtime.selection import open_backend
 
 pytestmark = pytest.mark.gpu
@@ -21,5 +21,5 @@ def test_gives_what_pytorch_gave(bundle: Bundle, name: str, provider: str, preci
     if provider not in onnxruntime.get_available_providers():
         pytest.skip(f"this ONNX Runtime was built without {provider}")
     with open_backend(bundle, name, precision=precision) as backend:
-        stages = check_golden(bundle, [Candidate(backend.name, precision, backend)])
+        stages = check_golden(bundle, [EncoderCandidate(backend.name, precision, backend)])
     assert all(stages), [stage.reason for stage in stages if not stage]

@@ -2,7 +2,7 @@
 
 An accuracy measured before and after on a few shots says nothing of half a point: 24 shots have steps of 4.
 Two things together tell it. The share of labels that change bounds what accuracy can lose, and few shots can
-tell that share (``rmatk_runtime.parity.flip_rate``). Where shots are many, what they lost themselves is the
+tell that share (``rmatk_runtime.parity.statistics``). Where shots are many, what they lost themselves is the
 better judge: most labels that change were wrong before, or are afterwards right. And whatever is foretold,
 the shots themselves must not lose more than the budget.
 """
@@ -28,8 +28,8 @@ from rmatk_runtime.arrays import Float32
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.errors import ExportError
 from rmatk_runtime.onnx_runtime.backend import run_session
-from rmatk_runtime.parity.flip_rate import expected_changes
-from rmatk_runtime.progress import OnStep, counted, unheard
+from rmatk_runtime.parity.statistics import expected_flip_rate
+from rmatk_runtime.progress import OnProgress, counted, no_progress
 
 BUDGET = 0.005  # accuracy that int8 may cost, as a share
 _BATCH = 16
@@ -86,7 +86,7 @@ def quantise_within_budget(
     model: onnx.ModelProto,
     calibration: CalibrationPhotos,
     classes: ClassMatrix,
-    on_step: OnStep = unheard,
+    on_progress: OnProgress = no_progress,
 ) -> tuple[onnx.ModelProto, Quantisation]:
     """Quantise as many products as the budget allows: those that err most for what they gain stay float.
 
@@ -94,21 +94,21 @@ def quantise_within_budget(
         model: a float32 image graph.
         calibration: photos to measure ranges on and to judge by.
         classes: the class matrix (C, D).
-        on_step: hears what is being done, and how far it is: for large towers it takes minutes.
+        on_progress: called often; for large towers the search takes minutes.
 
     Raises:
         ExportError: not even one product in int8 keeps within the budget.
     """
-    int8 = calibrate(model, calibration.images, on_step)
-    on_step("judging all in int8", 0, 1)
+    int8 = calibrate(model, calibration.images, on_progress)
+    on_progress("judging all in int8", 0, 1)
     judge = _Judge(model, calibration, classes)
     graph, chosen = judge.quantised(int8)
-    on_step("judging all in int8", 1, 1)
+    on_progress("judging all in int8", 1, 1)
     if chosen.within_budget:
         return graph, chosen
-    order = judge.worst_first(int8, on_step)
+    order = judge.worst_first(int8, on_progress)
     counts = range(1, len(order))
-    tries = counted("trying how many stay float", range(len(counts).bit_length()), on_step)
+    tries = counted("trying how many stay float", range(len(counts).bit_length()), on_progress)
 
     def rest(count: int) -> tuple[onnx.ModelProto, Quantisation]:
         return judge.quantised({name: int8[name] for name in order[count:]})
@@ -155,10 +155,10 @@ class _Judge:
             held_out=self._held_out,
             accuracy_fp32=self._accuracy(self._logits),
             accuracy_int8=self._accuracy(after),
-            expected_changes=expected_changes(self._logits, after - self._logits),
+            expected_changes=expected_flip_rate(self._logits, after - self._logits),
         )
 
-    def worst_first(self, int8: Mapping[str, Int8Product], on_step: OnStep) -> list[str]:
+    def worst_first(self, int8: Mapping[str, Int8Product], on_progress: OnProgress) -> list[str]:
         """Products, first the one that, quantised alone, turns the embeddings most by what it multiplies."""
         some = slice(None, None, -(-len(self._shots) // _RANKING))
 
@@ -166,7 +166,7 @@ class _Judge:
             alone = _embed(quantise(self._model, {name: int8[name]}), self._shots[some])
             return float(1.0 - (alone * self._embeddings[some]).sum(axis=1).mean()) / self._work[name]
 
-        by = {name: turned(name) for name in counted("ranking products", int8, on_step)}
+        by = {name: turned(name) for name in counted("ranking products", int8, on_progress)}
         return sorted(int8, key=by.__getitem__, reverse=True)
 
     def _accuracy(self, logits: Float32) -> float:

@@ -13,7 +13,7 @@ A deviation grows and shrinks on its way through the norms and sums of a tower, 
 it began. What a node itself adds can be told exactly: the reference operation, with the reference's weights,
 is applied to the very inputs that the node got, and compared with what the node made of them. This *own*
 deviation is a rounding error in a sound node, whatever came before; the first node with more of it than its
-arithmetic can have (:data:`BOUNDS`) is the one that departs. Later ones may follow: the range of an int8
+arithmetic can have (:data:`NODE_BOUNDS`) is the one that departs. Later ones may follow: the range of an int8
 product does not fit what a fault before it sends.
 """
 
@@ -21,11 +21,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import numpy as np
 import onnx
 
@@ -36,82 +34,32 @@ from rmatk_runtime.arrays import Array, Float32
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Precision
 from rmatk_runtime.errors import BundleError
-from rmatk_runtime.golden_check import Candidate
 from rmatk_runtime.onnx_runtime.backend import CPU, OnnxRuntimeBackend, create_session, fetch
-from rmatk_runtime.parity.compare import StageResult
+from rmatk_runtime.parity.stage import Bisection, GraphSource, NodeDeviation, StageResult
+from rmatk_runtime.parity.walk import EncoderCandidate
+from rmatk_runtime.progress import OnProgress, no_progress
 
-# Largest own deviation, ||difference|| / ||reference||, of a sound node by the arithmetic it works in.
-BOUNDS: dict[Precision, float] = {
-    "fp32": 1e-4,  # roundings of 6e-8, approximated exp and erf: 6e-7 at most in rmatk-micro and ViT-B/16
-    "fp16": 1e-2,  # roundings of 5e-4: 1e-3 at most, after softmax
-    "int8": 0.3,  # steps of 1/127 of the largest value, which single outliers stretch: some hundredths
-}
-ReferenceKind = Literal["run", "bundle", "itself"]
 _IMAGES = 2
-
-
-class NodeDeviation(msgspec.Struct, frozen=True, kw_only=True):
-    """One node against the reference, worst image; relative to the reference's norm, None if not finite.
-
-    ``node``, ``op``, ``place``: its name, its operator (or those that are judged as one), and block and part;
-    ``precision``: the arithmetic it works in; ``own``: what it adds to what its inputs already hold;
-    ``inputs``, ``output``: how far its inputs (the worst) and its output lie from a reference that was right
-    from the start; ``cosine``: of the latter two outputs.
-    """
-
-    node: str
-    op: str
-    place: str
-    precision: Precision
-    own: float | None
-    inputs: float | None
-    output: float | None
-    cosine: float | None
-
-
-class Bisection(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the graph of one stage departs; falsy when no node does.
-
-    ``reference``: whose float32 graph it was held against, the run's, the bundle's or its own; ``images``:
-    how many it was run on; ``departs``: the first node with more own deviation than its arithmetic can have;
-    ``nodes``: all that were compared, in the graph's order; ``end``: deviation of the embeddings; ``fused``:
-    the same where no inner value is asked for, so that ONNX Runtime is free to fuse nodes.
-    """
-
-    stage: str
-    reference: ReferenceKind
-    images: int
-    departs: NodeDeviation | None
-    nodes: tuple[NodeDeviation, ...]
-    end: float | None
-    fused: float | None
-
-    def __bool__(self) -> bool:
-        return self.departs is not None
-
-    def largest(self, count: int) -> list[NodeDeviation]:
-        """The nodes with the most own deviation by what their arithmetic can have, most first."""
-        return sorted(self.nodes, key=_excess, reverse=True)[:count]
 
 
 def bisect_stages(
     bundle: Bundle,
-    engines: Sequence[Candidate],
+    candidates: Sequence[EncoderCandidate],
     stages: Sequence[StageResult],
     tensor: Callable[[str], Float32],
     *,
     reference: onnx.ModelProto | None = None,
-    on_node: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    on_progress: OnProgress = no_progress,
 ) -> list[Bisection]:
     """Bisect every stage of ONNX Runtime that failed, or all of them where none did.
 
     Args:
         bundle: what was checked.
-        engines: the engines that were checked; those that are not ONNX Runtime show no inner values.
+        candidates: what was checked; only ONNX Runtime shows inner values.
         stages: what parity found.
         tensor: an image by its name in the stages -> (3, H, W) float32 normalised.
         reference: the float32 graph as the run gives it; None: the bundle's own.
-        on_node: hears the stage, how many nodes are done and of how many.
+        on_progress: called with the stage and the number of nodes done.
 
     Raises:
         BundleError: no reference was given and the bundle has no float32 graph.
@@ -119,26 +67,25 @@ def bisect_stages(
     """
     results = {stage.stage: stage for stage in stages}
     shown = [
-        (engine, engine.backend)
-        for engine in engines
-        if isinstance(engine.backend, OnnxRuntimeBackend) and engine.name in results
-        if engine.input == "images"
+        (one, one.backend)
+        for one in candidates
+        if isinstance(one.backend, OnnxRuntimeBackend) and one.name in results and one.input == "images"
     ]
-    failed = [(engine, backend) for engine, backend in shown if not results[engine.name]]
-    source: ReferenceKind = "run"
+    failed = [(one, backend) for one, backend in shown if not results[one.name]]
+    source: GraphSource = "run"
     if reference is None:
         source, reference = "bundle", _full_graph(bundle)
     return [
         bisect(
-            engine.name,
+            one.name,
             backend.path,
             reference,
-            np.stack([tensor(image) for image in results[engine.name].worst[:_IMAGES]]),
-            source="itself" if (source, engine.precision) == ("bundle", "fp32") else source,
+            np.stack([tensor(image) for image in results[one.name].worst[:_IMAGES]]),
+            source="itself" if (source, one.precision) == ("bundle", "fp32") else source,
             provider=backend.provider,
-            on_node=partial(on_node, engine.name),
+            on_progress=on_progress,
         )
-        for engine, backend in failed or shown
+        for one, backend in failed or shown
     ]
 
 
@@ -157,9 +104,9 @@ def bisect(
     reference: onnx.ModelProto,
     images: Float32,
     *,
-    source: ReferenceKind = "bundle",
+    source: GraphSource = "bundle",
     provider: str = CPU,
-    on_node: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = no_progress,
 ) -> Bisection:
     """Hold every node of an image graph against the reference.
 
@@ -170,7 +117,7 @@ def bisect(
         images: (N, 3, H, W) float32 normalised; one is run at a time, since all values are kept.
         source: whose graph the reference is, for the report.
         provider: of ONNX Runtime, for the candidate.
-        on_node: hears how many nodes are done, over all images, and of how many.
+        on_progress: called with the stage and the number of nodes done, over all images.
 
     Raises:
         BundleError: the candidate lacks a value that the reference has.
@@ -191,7 +138,7 @@ def bisect(
             figures.append(_measure(step, found, right))
             for name in {name for name in step.inputs if last_reader[name] == number}:
                 del right[name], found[name]  # gigabytes, in a large tower
-            on_node((len(figures) - 1) * len(steps) + number + 1, len(images) * len(steps))
+            on_progress(stage, (len(figures) - 1) * len(steps) + number + 1, len(images) * len(steps))
         fused.append(_apart(right["embeddings"], *fetch(whole, image))[0])
     quantised = _quantised(model)
     deviations = [
@@ -202,7 +149,7 @@ def bisect(
         stage=stage,
         reference=source,
         images=len(images),
-        departs=next((each for each in deviations if _excess(each) > 1.0), None),
+        departs=next((each for each in deviations if each.excess > 1.0), None),
         nodes=tuple(deviations),
         end=deviations[-1].output,
         fused=_finite(max(fused)),
@@ -268,11 +215,6 @@ def _deviation(step: Step, precision: Precision, figures: list[tuple[float, ...]
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _excess(deviation: NodeDeviation) -> float:
-    """Own deviation as a multiple of what a sound node may have."""
-    return math.inf if deviation.own is None else deviation.own / BOUNDS[deviation.precision]
 
 
 def _quantised(model: onnx.ModelProto) -> set[str]:

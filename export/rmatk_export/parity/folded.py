@@ -7,6 +7,7 @@ ONNX Runtime does not, the graph or the engine is at fault; where this one alrea
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
@@ -23,7 +24,25 @@ from rmatk_export.weights import (
     Rotation,
     TextStem,
 )
-from rmatk_runtime.arrays import Array
+from rmatk_runtime.arrays import Array, Float32
+from rmatk_runtime.bundle.manifest import Precision
+from rmatk_runtime.parity.reference import Batch
+from rmatk_runtime.parity.stage import StageKind
+
+
+@dataclass(frozen=True)
+class FoldedCandidate:
+    """The folded image tower as a parity candidate."""
+
+    tower: FoldedTower[ImageStem]
+    name: str = "torch folded"
+    kind: StageKind = StageKind.FOLD
+    precision: Precision = "fp32"
+
+    def run(self, batch: Batch) -> Float32:
+        """See :meth:`rmatk_runtime.parity.walk.Candidate.run`."""
+        embeddings: Float32 = run_image(self.tower, torch.from_numpy(batch.tensors)).numpy()
+        return embeddings
 
 
 def run_image(tower: FoldedTower[ImageStem], images: torch.Tensor) -> torch.Tensor:

@@ -1,104 +1,68 @@
-"""Parity of what was written for a server with the bundle's own answers, on ONNX Runtime's CPU.
+"""What was written for a server, compared with the bundle's own answers in ONNX Runtime on the CPU.
 
-The pictures are the golden set's; a bundle without one is checked on noise, which shows a graph put together
-wrongly just as well. Both sides get the same resized pixels, so what a server's own resizing costs is not in
-these figures.
+The pictures are the golden set's; a bundle without one is checked on noise, which shows a wrongly assembled
+graph just as well. Both sides get the same resized pixels, so the cost of a server's own resizing is not
+included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from rmatk_runtime.arrays import Float32, UInt8
+from rmatk_runtime.arrays import Array, Float32
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.bundle.label_head import LabelHead
-from rmatk_runtime.bundle.manifest import Graph
+from rmatk_runtime.bundle.golden import GoldenSet
+from rmatk_runtime.bundle.manifest import Graph, Precision
 from rmatk_runtime.onnx_runtime.backend import OnnxRuntimeBackend, create_session, run_session
-from rmatk_runtime.parity.compare import StageResult, compare_embeddings
-from rmatk_runtime.pictures.preprocess import preprocess, resize
+from rmatk_runtime.parity.compare import Judge
+from rmatk_runtime.parity.reference import Batch, GoldenReference
+from rmatk_runtime.parity.stage import StageKind, StageResult
+from rmatk_runtime.parity.walk import Candidate, check
+from rmatk_runtime.pictures.preprocess import preprocess, tensor_digest
 
-PROBABILITY_TOLERANCE = 1e-3  # float32 beside float64: 1e-5 of a logit, but for steps of int8 that tip over
 _NOISE = 8
 
 
-@dataclass(frozen=True)
-class Expected:
-    """``pixels`` (N, H, W, 3) uint8 with ``names``, and the bundle's own ``embeddings`` (N, D) of them."""
+class ServedGraph:
+    """A graph file written for a server, as a parity candidate; ``feed`` gives its input."""
 
-    names: tuple[str, ...]
-    pixels: UInt8
-    embeddings: Float32
+    def __init__(
+        self, name: str, kind: StageKind, precision: Precision, path: Path, feed: Callable[[Batch], Array]
+    ) -> None:
+        self.name, self.kind, self.precision = name, kind, precision
+        self._session, self._feed = create_session(path), feed
+
+    def run(self, batch: Batch) -> Float32:
+        """See :meth:`rmatk_runtime.parity.walk.Candidate.run`."""
+        return run_session(self._session, self._feed(batch))
 
 
-def own_answers(bundle: Bundle, graph: Graph) -> Expected:
-    """Run a bundle's graph on ``images``, as ``rmatk infer`` does.
+def check_served(bundle: Bundle, graph: Graph, candidates: Sequence[Candidate]) -> list[StageResult]:
+    """Compare candidates with the answers of ``graph``.
 
     Raises:
-        BackendError: ONNX Runtime does not run it.
+        BackendError: ONNX Runtime does not run a graph.
         MissingExtraError: ONNX Runtime is not installed.
     """
+    reference = GoldenReference(own_answers(bundle, graph), bundle.manifest.preprocess)
+    _, *stages = check(reference, candidates, Judge.of(bundle))  # preprocessing is the same on both sides
+    return stages
+
+
+def own_answers(bundle: Bundle, graph: Graph) -> GoldenSet:
+    """Pictures with the embeddings that a bundle's graph on ``images`` gives here, as for ``rmatk infer``."""
     golden, spec = bundle.golden(), bundle.manifest.preprocess
     if golden is not None:
-        names, pictures = tuple(golden.names), golden.images
+        names, pictures = golden.names, golden.images
     else:
-        rng = np.random.default_rng(0)
         shape = (_NOISE, spec.height, spec.width, 3)
-        pictures = tuple(rng.integers(0, 256, shape, dtype=np.uint8))
+        pictures = tuple(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
         names = tuple(f"noise {number}" for number in range(_NOISE))
-    with OnnxRuntimeBackend(bundle.file(graph.file), most=8) as backend:
-        embeddings = backend.embed(np.stack([preprocess(picture, spec) for picture in pictures]))
-    return Expected(names, np.stack([resize(picture, spec) for picture in pictures]), embeddings)
-
-
-def check_encoder(
-    bundle: Bundle, graph: Graph, expected: Expected, name: str, embed: Callable[[UInt8], Float32]
-) -> tuple[StageResult, Float32]:
-    """An encoder on ``pixels`` (N, H, W, 3) uint8 beside the bundle's own, and its embeddings (N, D)."""
-    found = embed(expected.pixels)
-    stage = compare_embeddings(
-        name,
-        expected.embeddings,
-        found,
-        classes=bundle.classes(),
-        decision=bundle.manifest.decision,
-        tolerance=bundle.manifest.tolerances[graph.precision],
-        names=expected.names,
-    )
-    return stage, found
-
-
-def check_probabilities(
-    bundle: Bundle, name: str, names: tuple[str, ...], embeddings: Float32, found: Float32
-) -> StageResult:
-    """``found`` (N, C) beside the answers that the runtime gives to ``embeddings`` (N, D)."""
-    wanted = LabelHead(bundle.classes(), bundle.manifest.decision).probabilities(embeddings)
-    if wanted.shape != found.shape:
-        reason: str | None = f"gave shape {found.shape}, not {wanted.shape}"
-        return StageResult(stage=name, images=len(names), passed=False, reason=reason, tolerance=None)
-    apart = np.abs(wanted - found).max(axis=1)
-    apart[~np.isfinite(apart)] = np.inf
-    worst = int(apart.argmax())
-    reason = None
-    if apart[worst] > PROBABILITY_TOLERANCE:
-        most = f"{apart[worst]:.2e}, more than {PROBABILITY_TOLERANCE:.0e}"
-        reason = f"a probability of {names[worst]} differs by {most}"
-    agreement = float((wanted.argmax(axis=1) == found.argmax(axis=1)).mean())
-    return StageResult(
-        stage=name,
-        images=len(names),
-        passed=reason is None,
-        reason=reason,
-        tolerance=None,
-        agreement=agreement,
-        worst=(names[worst],),
-    )
-
-
-def run_graph(path: Path) -> Callable[[UInt8 | Float32], Float32]:
-    """A graph file of one input and one output on ONNX Runtime's CPU, eight rows at a time."""
-    return partial(run_session, create_session(path), most=8)
+    tensors = [preprocess(picture, spec) for picture in pictures]
+    with OnnxRuntimeBackend(bundle.file(graph.file), most=_NOISE) as backend:
+        embeddings = backend.embed(np.stack(tensors))
+    digests = tuple(map(tensor_digest, tensors))
+    return GoldenSet(pictures, names, ("",) * len(names), digests, embeddings, source="photos")

@@ -22,13 +22,15 @@ import numpy as np
 
 from rmatk_export.graph.ends import with_classes, with_pixels
 from rmatk_export.graph.storage import load_graph, save_graph
-from rmatk_export.serving.check import check_probabilities, own_answers, run_graph
+from rmatk_export.serving.check import ServedGraph, check_served
 from rmatk_export.serving.record import Served, describe, keep, label_file, marker
 from rmatk_runtime import __version__
+from rmatk_runtime.arrays import Float32
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Graph, Precision
 from rmatk_runtime.files import replacing_folder, write_atomic
-from rmatk_runtime.parity.compare import StageResult
+from rmatk_runtime.parity.reference import Batch
+from rmatk_runtime.parity.stage import StageKind, StageResult
 
 CONFIG, GRAPH, LABELS = "config_infer.txt", "classifier.onnx", "labels.txt"
 
@@ -58,17 +60,18 @@ def write_deepstream(
         save_graph(with_classes(pixels, classes, manifest.decision), folder / GRAPH)
         write_atomic(folder / LABELS, labels)
         write_atomic(folder / CONFIG, configuration(bundle, graph, batch).encode())
-        return keep(folder, describe("deepstream", bundle, graph, [_check(bundle, graph, folder)]))
+        return keep(folder, describe("deepstream", bundle, graph, _check(bundle, graph, folder)))
 
 
-def _check(bundle: Bundle, graph: Graph, folder: Path) -> StageResult:
-    """The joined graph on the planes that nvinfer would give it, were its resizing ours."""
-    expected = own_answers(bundle, graph)
-    planes = np.ascontiguousarray(expected.pixels.transpose(0, 3, 1, 2), dtype=np.float32)
-    found = run_graph(folder / GRAPH)(planes)
-    return check_probabilities(
-        bundle, f"joined {graph.precision}", expected.names, expected.embeddings, found
-    )
+def _check(bundle: Bundle, graph: Graph, folder: Path) -> list[StageResult]:
+    """The joined graph on the planes that nvinfer would give it if it resized as rmatk does."""
+
+    def planes(batch: Batch) -> Float32:
+        return np.ascontiguousarray(batch.pixels.transpose(0, 3, 1, 2), dtype=np.float32)
+
+    name, precision = f"joined {graph.precision}", graph.precision
+    joined = ServedGraph(name, StageKind.CLASSIFIER, precision, folder / GRAPH, planes)
+    return check_served(bundle, graph, [joined])
 
 
 def configuration(bundle: Bundle, graph: Graph, batch: int) -> str:

@@ -14,9 +14,9 @@ import msgspec
 from rmatk_runtime import __version__
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Graph, Precision
-from rmatk_runtime.errors import ExportError, ParityError
+from rmatk_runtime.errors import ExportError
 from rmatk_runtime.files import write_atomic
-from rmatk_runtime.parity.compare import StageResult
+from rmatk_runtime.parity.stage import StageResult, require_passed
 
 Server = Literal["triton", "deepstream"]
 
@@ -69,13 +69,15 @@ def keep(folder: Path, record: Served) -> Served:
         ParityError: one did not.
         StorageError: disk full, no permission.
     """
-    for stage in record.stages:
-        if not stage:
-            raise ParityError(
-                f"what was written for {record.server} does not answer as the bundle does and was not kept: "
-                f"{stage.stage}: {stage.reason}",
-                "rmatk parity BUNDLE says whether the bundle itself still agrees with PyTorch",
-            )
+
+    def explain(failed: StageResult) -> tuple[str, str]:
+        return (
+            f"what was written for {record.server} does not answer as the bundle does and was not kept: "
+            f"{failed.stage}: {failed.reason}",
+            "rmatk parity BUNDLE says whether the bundle itself still agrees with PyTorch",
+        )
+
+    require_passed(record.stages, explain)
     data = msgspec.json.format(msgspec.json.encode(record), indent=2)
     write_atomic(folder / marker(record.server), data + b"\n")
     return record

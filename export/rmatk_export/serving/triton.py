@@ -15,22 +15,22 @@ docs/protocol/extension_classification.md).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from rmatk_export.graph.ends import classifier_graph, with_pixels
 from rmatk_export.graph.storage import load_graph, save_graph
-from rmatk_export.serving.check import check_encoder, check_probabilities, own_answers, run_graph
+from rmatk_export.serving.check import ServedGraph, check_served
 from rmatk_export.serving.record import Served, describe, keep, label_file, marker
 from rmatk_runtime import __version__
-from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Graph, Precision
 from rmatk_runtime.errors import BackendError, ExportError, command
 from rmatk_runtime.files import replacing_folder, write_atomic
-from rmatk_runtime.parity.compare import StageResult
+from rmatk_runtime.parity.stage import StageKind, StageResult
+from rmatk_runtime.parity.walk import Candidate, EncoderCandidate
 from rmatk_runtime.tensorrt.backend import TensorRtBackend
 from rmatk_runtime.tensorrt.key import BatchProfile
 from rmatk_runtime.tensorrt.store import BuiltEngine, find_engine
@@ -132,18 +132,23 @@ def _model_folder(path: Path) -> Path:
 def _check(
     bundle: Bundle, graph: Graph, encoder: Path, classifier: Path, engine: BuiltEngine | None
 ) -> tuple[StageResult, ...]:
-    """The written encoder and classifier, one after the other."""
-    expected = own_answers(bundle, graph)
-    name = f"encoder {graph.precision}"
-    if engine is None:
-        stage, embeddings = check_encoder(bundle, graph, expected, name, run_graph(encoder / "model.onnx"))
-    else:
-        with TensorRtBackend.open(engine) as backend:
-            # An engine on pixels takes what its graph takes, behind the same method.
-            embed = cast("Callable[[UInt8], Float32]", backend.embed)
-            stage, embeddings = check_encoder(bundle, graph, expected, name, embed)
-    found = run_graph(classifier / "model.onnx")(embeddings)
-    return stage, check_probabilities(bundle, "classifier", expected.names, embeddings, found)
+    """The written encoder on pixels, and the written classifier on the bundle's own embeddings."""
+    name, precision = f"encoder {graph.precision}", graph.precision
+    answers = ServedGraph(
+        "classifier",
+        StageKind.CLASSIFIER,
+        precision,
+        classifier / "model.onnx",
+        lambda batch: batch.embeddings,
+    )
+    with nullcontext() if engine is None else TensorRtBackend.open(engine) as backend:
+        encoded: Candidate
+        if backend is None:
+            path = encoder / "model.onnx"
+            encoded = ServedGraph(name, StageKind.GRAPH, precision, path, lambda batch: batch.pixels)
+        else:
+            encoded = EncoderCandidate(name, precision, backend, "pixels", StageKind.ENGINE)
+        return tuple(check_served(bundle, graph, [encoded, answers]))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import typer
 
-from rmatk.cli.console import print_next, print_table, progress_bar
+from rmatk.cli.console import print_next, print_table, progress_of
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
-    from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.bundle.manifest import Graph, Input, Precision
+    from rmatk_runtime.bundle.manifest import Precision
     from rmatk_runtime.errors import ParityError
     from rmatk_runtime.tensorrt.key import Flavour
     from rmatk_runtime.tensorrt.library import TensorRt
@@ -54,56 +54,24 @@ def build(
     quiet: bool,
 ) -> Built:
     """Build and check one engine per precision, two with ``pixels``; the first that fails parity ends it."""
+    from rmatk.cli.logs import log_lines
     from rmatk_runtime.bundle import Bundle
-    from rmatk_runtime.engine_check import why_unchecked
+    from rmatk_runtime.engines import build_engines, why_unchecked
     from rmatk_runtime.errors import ParityError
     from rmatk_runtime.tensorrt.machine import this_machine
 
-    bundle, here = Bundle.open(path), this_machine()
-    kinds: tuple[Input, ...] = ("images", "pixels") if pixels else ("images",)
-    graphs = [bundle.graph(name, kind) for name in precisions or (None,) for kind in kinds]
-    _warn(trt.version, here.compute_capability)
-    built = Built(path)
-    for graph in graphs:
-        engine = _build(bundle, graph, trt, options, quiet=quiet)
-        built.unchecked = why_unchecked(bundle, engine, here)
-        if built.unchecked is None:
-            try:
-                engine = _check(bundle, engine)
-            except ParityError as error:
-                built.failure = error
-                break
-        built.engines.append(engine)
+    bundle, built = Bundle.open(path), Built(path)
+    with log_lines(logging.WARNING), progress_of("engine", quiet=quiet) as on_progress:
+        engines = build_engines(
+            bundle, trt, options, precisions=precisions, pixels=pixels, on_progress=on_progress
+        )
+        try:
+            for engine in engines:
+                built.engines.append(engine)
+                built.unchecked = why_unchecked(bundle, engine, this_machine())
+        except ParityError as error:
+            built.failure = error
     return built
-
-
-def _build(bundle: Bundle, graph: Graph, trt: TensorRt, options: BuildOptions, *, quiet: bool) -> BuiltEngine:
-    """One engine, with a bar of per cent and TensorRT's own name for what it is at."""
-    from rmatk_runtime.tensorrt.build import build_engine
-    from rmatk_runtime.tensorrt.machine import first_gpu
-
-    with progress_bar(quiet=quiet) as bar:
-        task = bar.add_task(f"{graph.precision} on {graph.input}", total=100, note="")
-
-        def advance(share: float, phase: str) -> None:
-            bar.update(task, completed=int(100 * share), note=phase)
-
-        return build_engine(bundle, graph, trt, options, gpu=first_gpu(), on_progress=advance)
-
-
-def _check(bundle: Bundle, engine: BuiltEngine) -> BuiltEngine:
-    from rmatk_runtime.engine_check import check_engine
-    from rmatk_runtime.tensorrt.backend import TensorRtBackend
-
-    return check_engine(bundle, engine, TensorRtBackend.open)
-
-
-def _warn(version: str, capability: str | None) -> None:
-    """Say before the long work that this TensorRT is known for wrong numbers."""
-    from rmatk_runtime.tensorrt.versions import known_bad
-
-    if (row := known_bad(version, capability)) is not None:
-        typer.echo(f"warning: {row.warning(version)}", err=True)
 
 
 def record(built: Built) -> dict[str, Any]:

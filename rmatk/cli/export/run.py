@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import typer
 
-from rmatk.cli.console import print_next, print_table, progress_bar
+from rmatk.cli.console import print_next, print_stages, print_table, progress_bar
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -98,7 +98,6 @@ def record(out: Path, report: ExportReport) -> dict[str, Any]:
 
 def show(out: Path, report: ExportReport) -> None:
     """Parity, files, where the trained tensors went, and whose pictures travel."""
-    from rmatk.cli.parity import print_stages
     from rmatk_runtime.bundle import read_manifest
 
     print_stages(f"parity of {out} with PyTorch", report.stages)

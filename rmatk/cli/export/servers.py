@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from rmatk.cli.console import print_next, print_table
+from rmatk.cli.console import print_next, print_stages, print_table
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -93,7 +93,6 @@ def record(served: dict[Path, Served]) -> dict[str, Any]:
 
 def show(served: dict[Path, Served]) -> None:
     """Parity and files of each folder, and how its server is started."""
-    from rmatk.cli.parity import print_stages
 
     for path, each in served.items():
         print_stages(f"{each.server}: parity with the bundle's own answers", each.stages)

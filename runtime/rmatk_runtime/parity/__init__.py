@@ -1,1 +1,1 @@
-"""Parity: embeddings of two implementations compared, in terms of predictions."""
+"""Parity: does a stage give what PyTorch gave? Stages, their comparison, and the one loop over candidates."""

@@ -1,26 +1,27 @@
-"""Parity: how far a stage's results lie from PyTorch's, in the terms a user cares about.
+"""Comparing two implementations in terms of predictions.
 
-A stage is compared by its embeddings (cosine, largest difference), its logits, and above all by its answers:
-which images change their label, and by what margin PyTorch had held it. Tolerances stand in one place, with
-their reason; elementwise 1e-5 on random input, the usual check, fails every fp16 engine and says nothing
-about labels (TensorRT #2709, #2999; optimum #449).
+A stage is compared by its embeddings (cosine, largest difference), its logits, and above all its labels:
+which images flip, and with what margin the reference had decided. The usual check, an elementwise difference
+of 1e-5 on random input, fails every fp16 engine and says nothing about labels (TensorRT #2709, #2999; optimum
+#449).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from rmatk_runtime.arrays import Float32
-from rmatk_runtime.bundle.label_head import softmax
+from rmatk_runtime.arrays import Float32, Float64
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.bundle.label_head import LabelHead, softmax
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision, Precision, Tolerance
-from rmatk_runtime.parity.flip_rate import expected_changes
-from rmatk_runtime.parity.paired import AccuracyDifference, accuracy_difference
+from rmatk_runtime.parity.stage import Flip, StageKind, StageResult
+from rmatk_runtime.parity.statistics import accuracy_difference, expected_flip_rate
 
 TOLERANCES: dict[Precision, Tolerance] = {
     # Same operations in the same precision: only the order of sums differs, over a dozen blocks.
@@ -31,125 +32,106 @@ TOLERANCES: dict[Precision, Tolerance] = {
     # hardest pictures may flip now and then.
     "int8": Tolerance(min_cosine=0.95, max_embedding_difference=0.1, min_agreement=0.85),
 }
+PROBABILITY_TOLERANCE = 1e-3  # float32 against float64: 1e-5 of a logit; int8 steps that round differently
 
-PREPROCESSING = "preprocessing"  # the stage before every engine
 WORST = 8
 DECADES = 16  # of 1 - cosine: float32 embeddings agree to about 1e-14
 
 
-class Flip(msgspec.Struct, frozen=True, kw_only=True):
-    """An image whose label changed. ``margin``: by how much probability the reference had led; ``truth``: its
-    true label, where known."""
+@dataclass(frozen=True)
+class Judge:
+    """What turns embeddings into labels, and which differences pass for each precision."""
 
-    image: str
-    reference: str
-    candidate: str
-    margin: float
-    truth: str | None = None
+    classes: ClassMatrix
+    decision: Decision
+    tolerances: Mapping[Precision, Tolerance]
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Judge:
+        """The bundle's own labels, decision and tolerances."""
+        return cls(bundle.classes(), bundle.manifest.decision, bundle.manifest.tolerances)
 
 
-class StageResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage against the reference; truthy when it passed.
+@dataclass(frozen=True)
+class Expected:
+    """What the reference gave: ``names`` of N images, ``embeddings`` (N, D) float32, unit length; ``truth``:
+    N true class names, where known."""
 
-    Accuracies are shares in [0, 1], None where the true labels are not known, as is their difference.
-    ``reason`` says what failed. ``expected_changes``: the share of labels that such errors change, for
-    pictures such as these, also where none of them shows it (``label_changes``). ``worst``: names of up to
-    :data:`WORST` images with the least cosines, least first. ``spread``: how many images lie at 1 - cosine
-    in [0.1, 1 or more), [0.01, 0.1), and so on, a decade each; the last of :data:`DECADES` counts all that
-    lie closer.
-    """
-
-    stage: str
-    images: int
-    passed: bool
-    reason: str | None
-    tolerance: Tolerance | None
-    min_cosine: float | None = None
-    mean_cosine: float | None = None
-    max_embedding_difference: float | None = None
-    max_logit_difference: float | None = None
-    agreement: float | None = None
-    expected_changes: float | None = None
-    accuracy: float | None = None
-    reference_accuracy: float | None = None
-    accuracy_difference: AccuracyDifference | None = None
-    flips: tuple[Flip, ...] = ()
-    worst: tuple[str, ...] = ()
-    spread: tuple[int, ...] = ()
-
-    def __bool__(self) -> bool:
-        return self.passed
+    names: Sequence[str]
+    embeddings: Float32
+    truth: Sequence[str] | None = None
 
 
 def compare_embeddings(
-    stage: str,
-    reference: Float32,
-    candidate: Float32,
-    *,
-    classes: ClassMatrix,
-    decision: Decision,
-    tolerance: Tolerance,
-    names: Sequence[str],
-    truth: Sequence[str] | None = None,
+    stage: str, kind: StageKind, precision: Precision, expected: Expected, found: Float32, judge: Judge
 ) -> StageResult:
-    """Compare two sets of image embeddings.
-
-    Args:
-        stage: what ``candidate`` came from.
-        reference: (N, D) float32, PyTorch's with both branches.
-        candidate: (N, D) float32.
-        classes: the class matrix (C, D).
-        decision: logit scale and temperature.
-        tolerance: what passes.
-        names: N image names for the list of flips.
-        truth: N true class names, where known.
-    """
-    a, b = reference.astype(np.float64), candidate.astype(np.float64)
-    if lost := _lost(a, b):
-        return StageResult(
-            stage=stage,
-            images=len(a),
-            passed=False,
-            reason=lost[0],
-            tolerance=tolerance,
-            worst=tuple(names[i] for i in lost[1][:WORST]),
-        )
+    """Compare the embeddings ``found`` (N, D) float32 by a stage with those ``expected``."""
+    a, b = expected.embeddings.astype(np.float64), found.astype(np.float64)
+    names, tolerance = expected.names, judge.tolerances[precision]
+    result = StageResult(stage=stage, kind=kind, images=len(a), passed=True, reason=None, tolerance=tolerance)
+    if (lost := _incomparable(a, b)) is not None:
+        worst = tuple(names[i] for i in lost[1][:WORST])
+        return msgspec.structs.replace(result, passed=False, reason=lost[0], worst=worst)
     cosine = (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
-    matrix = classes.embeddings.astype(np.float64).T
-    scale = decision.logit_scale / decision.temperature
+    matrix = judge.classes.embeddings.astype(np.float64).T
+    scale = judge.decision.logit_scale / judge.decision.temperature
     logits_a, logits_b = a @ matrix * scale, b @ matrix * scale
     best_a, best_b = logits_a.argmax(axis=1), logits_b.argmax(axis=1)
-    measured: dict[str, Any] = {
-        "min_cosine": float(cosine.min()),
-        "mean_cosine": float(cosine.mean()),
-        "max_embedding_difference": float(np.abs(a - b).max()),
-        "max_logit_difference": float(np.abs(logits_a - logits_b).max()),
-        "agreement": float((best_a == best_b).mean()),
-        "expected_changes": expected_changes(logits_a, logits_b - logits_a),
-    }
-    if truth is not None:
-        wanted = np.array([classes.names.index(name) for name in truth])
-        right_a, right_b = best_a == wanted, best_b == wanted
-        measured["accuracy"] = float(right_b.mean())
-        measured["reference_accuracy"] = float(right_a.mean())
-        measured["accuracy_difference"] = accuracy_difference(right_a, right_b)
-    reason = _failure(measured, tolerance)
-    return StageResult(
-        stage=stage,
-        images=len(a),
-        passed=reason is None,
-        reason=reason,
-        tolerance=tolerance,
-        flips=_flips(logits_a, best_b, classes.names, names, truth),
+    result = msgspec.structs.replace(
+        result,
+        min_cosine=float(cosine.min()),
+        mean_cosine=float(cosine.mean()),
+        max_embedding_difference=float(np.abs(a - b).max()),
+        max_logit_difference=float(np.abs(logits_a - logits_b).max()),
+        agreement=float((best_a == best_b).mean()),
+        expected_changes=expected_flip_rate(logits_a, logits_b - logits_a),
+        flips=_flips(logits_a, best_b, judge.classes.names, expected),
         worst=tuple(names[i] for i in cosine.argsort(kind="stable")[:WORST]),
         spread=_spread(cosine),
-        **measured,
+    )
+    if expected.truth is not None:
+        wanted = np.array([judge.classes.names.index(name) for name in expected.truth])
+        right_a, right_b = best_a == wanted, best_b == wanted
+        result = msgspec.structs.replace(
+            result,
+            accuracy=float(right_b.mean()),
+            reference_accuracy=float(right_a.mean()),
+            accuracy_difference=accuracy_difference(right_a, right_b),
+        )
+    reason = _failure(result, tolerance)
+    return msgspec.structs.replace(result, passed=reason is None, reason=reason)
+
+
+def compare_probabilities(stage: str, expected: Expected, found: Float32, judge: Judge) -> StageResult:
+    """Compare the probabilities ``found`` (N, C) float32 with the runtime's own for the same embeddings."""
+    wanted = LabelHead(judge.classes, judge.decision).probabilities(expected.embeddings)
+    result = StageResult(
+        stage=stage,
+        kind=StageKind.CLASSIFIER,
+        images=len(wanted),
+        passed=False,
+        reason=f"gave shape {found.shape}, not {wanted.shape}",
+        tolerance=None,
+    )
+    if wanted.shape != found.shape:
+        return result
+    apart = np.abs(wanted - found).max(axis=1)
+    apart[~np.isfinite(apart)] = np.inf
+    worst = int(apart.argmax())
+    reason = None
+    if apart[worst] > PROBABILITY_TOLERANCE:
+        most = f"{apart[worst]:.2e}, more than {PROBABILITY_TOLERANCE:.0e}"
+        reason = f"a probability of {expected.names[worst]} differs by {most}"
+    return msgspec.structs.replace(
+        result,
+        passed=reason is None,
+        reason=reason,
+        agreement=float((wanted.argmax(axis=1) == found.argmax(axis=1)).mean()),
+        worst=(expected.names[worst],),
     )
 
 
-def _lost(
-    reference: npt.NDArray[np.float64], candidate: npt.NDArray[np.float64]
-) -> tuple[str, list[int]] | None:
+def _incomparable(reference: Float64, candidate: Float64) -> tuple[str, list[int]] | None:
     """Why embeddings cannot be compared, and for which images; None where they can."""
     if reference.shape != candidate.shape:
         return f"gave shape {candidate.shape}, not {reference.shape}", list(range(len(reference)))
@@ -159,42 +141,39 @@ def _lost(
     return "gave values that are not finite", np.flatnonzero(~finite).tolist()
 
 
-def _failure(measured: dict[str, Any], tolerance: Tolerance) -> str | None:
-    if measured["min_cosine"] < tolerance.min_cosine:
-        return f"cosine {measured['min_cosine']:.6f} is below {tolerance.min_cosine}"
-    if measured["max_embedding_difference"] > tolerance.max_embedding_difference:
-        return (
-            f"an embedding differs by {measured['max_embedding_difference']:.2e}, "
-            f"more than {tolerance.max_embedding_difference:.0e}"
-        )
-    if measured["agreement"] < tolerance.min_agreement:
-        return f"top-1 agreement {measured['agreement']:.2%} is below {tolerance.min_agreement:.0%}"
+def _failure(result: StageResult, tolerance: Tolerance) -> str | None:
+    """The first limit that a complete result exceeds."""
+    cosine, difference, agreement = result.min_cosine, result.max_embedding_difference, result.agreement
+    assert cosine is not None and difference is not None and agreement is not None
+    if cosine < tolerance.min_cosine:
+        return f"cosine {cosine:.6f} is below {tolerance.min_cosine}"
+    if difference > tolerance.max_embedding_difference:
+        limit = tolerance.max_embedding_difference
+        return f"an embedding differs by {difference:.2e}, more than {limit:.0e}"
+    if agreement < tolerance.min_agreement:
+        return f"top-1 agreement {agreement:.2%} is below {tolerance.min_agreement:.0%}"
     return None
 
 
-def _spread(cosine: npt.NDArray[np.float64]) -> tuple[int, ...]:
+def _spread(cosine: Float64) -> tuple[int, ...]:
     """How many images lie in each decade of 1 - cosine, the farthest first."""
     decade = np.floor(-np.log10(np.clip(1.0 - cosine, 10.0**-DECADES, 1.0))).astype(np.int64)
     return tuple(np.bincount(np.clip(decade, 0, DECADES - 1), minlength=DECADES).tolist())
 
 
 def _flips(
-    logits: npt.NDArray[np.float64],
-    candidate: npt.NDArray[np.intp],
-    classes: Sequence[str],
-    names: Sequence[str],
-    truth: Sequence[str] | None,
+    logits: Float64, candidate: npt.NDArray[np.intp], classes: Sequence[str], expected: Expected
 ) -> tuple[Flip, ...]:
-    """Changed labels, the most serious (largest reference margin) first."""
+    """Changed labels, the largest margin of the reference first."""
     probabilities = softmax(logits)
     reference = logits.argmax(axis=1)
     flips = [
         Flip(
-            image=names[i],
+            image=expected.names[i],
             reference=classes[reference[i]],
             candidate=classes[candidate[i]],
             margin=float(probabilities[i, reference[i]] - probabilities[i, candidate[i]]),
-            truth=None if truth is None else truth[i],
+            truth=None if expected.truth is None else expected.truth[i],
         )
         for i in np.flatnonzero(reference != candidate).tolist()
     ]

@@ -21,13 +21,14 @@ from rmatk_runtime.bundle.manifest import Graph
 from rmatk_runtime.errors import BackendError
 from rmatk_runtime.nvidia.driver import Gpu
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
+from rmatk_runtime.progress import OnProgress, no_progress
 from rmatk_runtime.tensorrt.builder_config import Profile, configure
 from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey
 from rmatk_runtime.tensorrt.library import TensorRt
 from rmatk_runtime.tensorrt.messages import Messages, build_error
 from rmatk_runtime.tensorrt.network import parse_network, strong_typing
 from rmatk_runtime.tensorrt.options import BuildOptions, aimed, objections
-from rmatk_runtime.tensorrt.progress import OnProgress, progress_monitor
+from rmatk_runtime.tensorrt.progress import progress_monitor
 from rmatk_runtime.tensorrt.store import BuiltEngine, write_engine
 from rmatk_runtime.tensorrt.timing_cache import save_timing_cache
 
@@ -48,7 +49,7 @@ def build_engine(
     options: BuildOptions,
     *,
     gpu: Gpu | None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> BuiltEngine:
     """Build a bundle's image graph and put the engine into the bundle, replacing one of the same key.
 
@@ -80,7 +81,7 @@ def build_plan(
     options: BuildOptions,
     *,
     gpu: Gpu | None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> BuildPlan:
     """Compile an ONNX file.
 
@@ -90,7 +91,7 @@ def build_plan(
         profiles: the least, optimal and largest shape of every dynamic input.
         options: how; the batch in it is not used here.
         gpu: this machine's, None without one, which only TensorRT for RTX can do.
-        on_progress: called from another thread.
+        on_progress: called with the innermost phase and the percentage done, from another thread.
 
     Raises:
         BackendError: what was asked for cannot be done, or fails.
@@ -109,7 +110,7 @@ def build_plan(
     builder = _create_builder(trt, messages)
     network = parse_network(trt, builder, onnx, messages)
     config = configure(trt, builder, profiles, options, gpu)
-    monitor = progress_monitor(trt, on_progress or (lambda share, phase: None), stop)
+    monitor = progress_monitor(trt, on_progress, stop)
     config.progress_monitor = monitor  # and held here: it must outlive the build
     data = _build(builder, network, config, stop)
     if data is None:

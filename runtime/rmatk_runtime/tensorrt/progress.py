@@ -1,16 +1,13 @@
-"""Progress of a build from TensorRT's nested phases, and cancellation."""
+"""The progress of a build in per cent, from TensorRT's nested phases, and the way to stop it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Any
 
+from rmatk_runtime.progress import OnProgress
 from rmatk_runtime.tensorrt.library import TensorRt
-
-OnProgress = Callable[[float, str], None]
-"""Called with the share done, in [0, 1], and the name of the innermost phase."""
 
 
 @dataclass
@@ -21,7 +18,7 @@ class _Phase:
 
 
 class Phases:
-    """TensorRT's open phases -> one share that never falls. It may be told from several threads."""
+    """TensorRT's open phases -> one percentage that never falls; thread-safe."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         self._on_progress = on_progress
@@ -54,7 +51,7 @@ class Phases:
         with self._lock:
             shares = [self._done(name) for name, phase in self._open.items() if phase.parent is None]
             self._share = share = max(self._share, *shares, 0.0)
-        self._on_progress(share, name)
+        self._on_progress(name, int(100 * share), 100)
 
     def _done(self, name: str) -> float:
         """The share of one phase, its current step counted as far as the phases within it are."""

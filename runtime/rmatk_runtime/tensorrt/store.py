@@ -20,7 +20,7 @@ from rmatk_runtime.bundle.manifest import Input
 from rmatk_runtime.errors import BackendError, command
 from rmatk_runtime.files import sha256_file, write_atomic
 from rmatk_runtime.formats import Format
-from rmatk_runtime.parity.compare import StageResult
+from rmatk_runtime.parity.stage import StageResult
 from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey, Machine, differences
 from rmatk_runtime.tensorrt.machine import this_machine
 

@@ -21,9 +21,11 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import MANIFEST, FileEntry, encode_manifest
 from rmatk_runtime.errors import BackendError, BundleError, MissingExtraError
 from rmatk_runtime.files import sha256_file
-from rmatk_runtime.golden_check import check_golden, golden_of, open_engines
 from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.parity.reference import golden_of
+from rmatk_runtime.parity.walk import check_golden
 from rmatk_runtime.pictures.preprocess import preprocess
+from rmatk_runtime.selection import open_candidates
 from rmatk_runtime.tensorrt.build import build_engine
 from rmatk_runtime.tensorrt.key import Machine
 from rmatk_runtime.tensorrt.library import load_tensorrt
@@ -115,7 +117,7 @@ def test_it_computes_to_the_bit_what_the_whole_one_does(exported: Bundle, whole:
 
 
 def check(bundle: Bundle):
-    with open_engines(bundle, "cpu") as engines:
+    with open_candidates(bundle, "cpu") as engines:
         return check_golden(bundle, engines)
 
 
@@ -145,7 +147,7 @@ def test_a_changed_weight_is_bisected(bundle: Bundle, source):
     golden = golden_of(changed)
     spec = changed.manifest.preprocess
     tensors = dict(zip(golden.names, (preprocess(image, spec) for image in golden.images), strict=True))
-    with open_engines(changed, "cpu") as engines:
+    with open_candidates(changed, "cpu") as engines:
         stages = check_golden(changed, engines)
         (found,) = bisect_stages(changed, engines, stages, tensors.__getitem__)
     assert found.departs is not None and found.departs.node == "blocks.1.mlp_in"

@@ -13,12 +13,13 @@ from onnx import numpy_helper
 
 from rmatk_export.fold import fold
 from rmatk_export.graph.encoder import image_graph
-from rmatk_export.parity.bisect import BOUNDS, bisect
+from rmatk_export.parity.bisect import bisect
 from rmatk_export.parity.reference_graph import steps_of
 from rmatk_runtime.arrays import Float32
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import BundleError
-from rmatk_runtime.golden_check import golden_of
+from rmatk_runtime.parity.reference import golden_of
+from rmatk_runtime.parity.stage import NODE_BOUNDS
 from rmatk_runtime.pictures.preprocess import preprocess
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -92,9 +93,9 @@ def test_exactly_the_faulty_node_is_named(every_precision: Path, alter, tiny_sou
         node = node.removesuffix(".matmul")
     assert found and found.departs is not None and found.departs.node == node
     own = found.departs.own
-    assert own is None or own > BOUNDS[found.departs.precision]
-    assert found.departs.inputs is not None and found.departs.inputs < BOUNDS[precision]
-    others = {each.node for each in found.nodes if each.own is None or each.own > BOUNDS[each.precision]}
+    assert own is None or own > NODE_BOUNDS[found.departs.precision]
+    assert found.departs.inputs is not None and found.departs.inputs < NODE_BOUNDS[precision]
+    others = {each.node for each in found.nodes if each.own is None or each.own > NODE_BOUNDS[each.precision]}
     if precision == "int8":  # what arrives later does not fit the ranges measured in calibration
         products = {each.node for each in found.nodes if each.op == "MatMul + Add"}
         others = (others - products) | {node}
@@ -111,7 +112,7 @@ def test_a_sound_graph_has_no_such_node(every_precision: Path, tiny_source, prec
         bundle.file(bundle.graph(precision).file),
         reference,
         images_of(bundle),
-        on_node=lambda done, total: seen.append((done, total)),
+        on_progress=lambda stage, done, total: seen.append((done, total)),
     )
     graph = onnx.load(bundle.file(bundle.graph(precision).file)).graph
     products = sum(node.op_type == "QuantizeLinear" for node in graph.node)  # each judged with its bias
@@ -121,7 +122,7 @@ def test_a_sound_graph_has_no_such_node(every_precision: Path, tiny_source, prec
     assert seen[-1] == (len(seen), len(seen)) == (2 * len(found.nodes),) * 2
     # Each works where the graph puts it: LayerNorm in float32, what is quantised in int8.
     assert found.largest(1)[0].precision == precision
-    assert all(each.own < 0.5 * BOUNDS[each.precision] for each in found.nodes)
+    assert all(each.own < 0.5 * NODE_BOUNDS[each.precision] for each in found.nodes)
     assert found.end is not None and found.end < {"fp32": 1e-5, "fp16": 1e-2, "int8": 0.3}[precision]
 
 

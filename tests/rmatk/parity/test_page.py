@@ -14,12 +14,12 @@ import onnx
 import pytest
 
 from rmatk.parity.charts import changes, profile, spread
-from rmatk_export.parity.bisect import Bisection, NodeDeviation
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.labels import ClassMatrix, encode_classes, load_classes
 from rmatk_runtime.bundle.manifest import MANIFEST, Decision, FileEntry, Tolerance, encode_manifest
 from rmatk_runtime.files import sha256_file
-from rmatk_runtime.parity.compare import StageResult, compare_embeddings
+from rmatk_runtime.parity.compare import Expected, Judge, compare_embeddings
+from rmatk_runtime.parity.stage import Bisection, NodeDeviation, StageKind, StageResult
 
 CLASSES = ClassMatrix(("left", "right"), np.array([[1, 0], [0, 1]], np.float32))
 LOOSE = Tolerance(min_cosine=0.99, max_embedding_difference=9.0, min_agreement=0.0)
@@ -34,13 +34,11 @@ def stage(turned: list[float], truth: list[str] | None = None) -> StageResult:
     angles = np.full(len(turned), 30.0)
     return compare_embeddings(
         "engine",
-        unit(angles),
+        StageKind.GRAPH,
+        "fp32",
+        Expected([f"{number}.png" for number in range(len(turned))], unit(angles), truth),
         unit(angles + turned),
-        classes=CLASSES,
-        decision=Decision(logit_scale=10.0),
-        tolerance=LOOSE,
-        names=[f"{number}.png" for number in range(len(turned))],
-        truth=truth,
+        Judge(CLASSES, Decision(logit_scale=10.0), {"fp32": LOOSE}),
     )
 
 

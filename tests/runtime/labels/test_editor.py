@@ -16,7 +16,6 @@ from rmatk_runtime.bundle.labels import ClassMatrix, load_classes
 from rmatk_runtime.bundle.manifest import Decision, encode_manifest
 from rmatk_runtime.errors import BundleError, LabelError, StorageError
 from rmatk_runtime.files import write_atomic
-from rmatk_runtime.golden_check import check_golden, open_engines
 from rmatk_runtime.inference.classifier import Classifier
 from rmatk_runtime.labels import editor as label_editor
 from rmatk_runtime.labels.editor import (
@@ -27,6 +26,8 @@ from rmatk_runtime.labels.editor import (
     rename_label,
     set_labels,
 )
+from rmatk_runtime.parity.walk import check_golden
+from rmatk_runtime.selection import open_candidates
 
 OLD = ("blue dot", "green check", "red stripe")
 
@@ -98,7 +99,7 @@ def test_parity_on_the_device_still_passes(bundle: Path):
     add_label(bundle, "blue stripe")
     remove_label(bundle, "red stripe")
     after = Bundle.open(bundle)
-    with open_engines(after, "cpu") as engines:
+    with open_candidates(after, "cpu") as engines:
         preprocessing, stage = check_golden(after, engines)
     assert preprocessing and stage
     assert stage.agreement == 1.0 and stage.accuracy is None  # a golden picture's label has gone

@@ -17,9 +17,12 @@ from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import MANIFEST, Decision, FileEntry, Tolerance, encode_manifest
 from rmatk_runtime.errors import BundleError
 from rmatk_runtime.files import sha256_file
-from rmatk_runtime.golden_check import Candidate, check_golden, golden_of, open_engines
-from rmatk_runtime.parity.compare import compare_embeddings
-from rmatk_runtime.parity.paired import accuracy_difference
+from rmatk_runtime.parity.compare import Expected, Judge, compare_embeddings
+from rmatk_runtime.parity.reference import GoldenReference, golden_of
+from rmatk_runtime.parity.stage import StageKind
+from rmatk_runtime.parity.statistics import accuracy_difference
+from rmatk_runtime.parity.walk import EncoderCandidate, check, check_golden
+from rmatk_runtime.selection import open_candidates
 
 CLASSES = ClassMatrix(("left", "right"), np.array([[1, 0], [0, 1]], np.float32))
 LOOSE = Tolerance(min_cosine=-1.0, max_embedding_difference=9.0, min_agreement=0.0)
@@ -33,13 +36,11 @@ def unit(*degrees: float) -> Float32:
 def compare(candidate: Float32, tolerance: Tolerance = LOOSE, truth=("left", "left", "right")):
     return compare_embeddings(
         "stage",
-        unit(10, 40, 80),
+        StageKind.GRAPH,
+        "fp32",
+        Expected(("a", "b", "c"), unit(10, 40, 80), truth),
         candidate,
-        classes=CLASSES,
-        decision=Decision(logit_scale=10.0, temperature=2.0),
-        tolerance=tolerance,
-        names=("a", "b", "c"),
-        truth=truth,
+        Judge(CLASSES, Decision(logit_scale=10.0, temperature=2.0), {"fp32": tolerance}),
     )
 
 
@@ -86,15 +87,16 @@ def test_values_that_are_not_numbers_or_of_another_shape_fail():
 
 def test_a_sound_bundle_passes_on_its_golden_set(tiny_bundle: Path):
     bundle = Bundle.open(tiny_bundle)
-    with open_engines(bundle, "cpu") as engines:
-        stages = check_golden(bundle, engines * 2, batch=3)
+    with open_candidates(bundle, "cpu") as engines:
+        stages = check(GoldenReference.of(bundle), engines * 2, Judge.of(bundle), batch=3)
     assert [stage.stage for stage in stages] == ["preprocessing", *["onnxruntime cpu fp32"] * 2]
     assert all(stages) and stages[1] == stages[2]
     golden = golden_of(bundle)
     assert stages[1].accuracy_difference is not None
     unknown = dataclasses.replace(golden, labels=("",) * len(golden.labels))
-    with open_engines(bundle, "cpu") as engines:
-        engine = check_golden(bundle, engines, golden=unknown)[1]
+    with open_candidates(bundle, "cpu") as engines:
+        reference = GoldenReference(unknown, bundle.manifest.preprocess)
+        engine = check(reference, engines, Judge.of(bundle))[1]
     assert engine and engine.accuracy is None and engine.accuracy_difference is None
 
 
@@ -112,8 +114,8 @@ class Drifting(Backend):
 
 def test_preprocessing_and_engine_are_told_apart(tiny_bundle: Path, tmp_path: Path):
     bundle = Bundle.open(tiny_bundle)
-    with open_engines(bundle, "cpu") as (sound,):
-        drifting = Candidate("drifting", "fp32", Drifting(sound.backend))
+    with open_candidates(bundle, "cpu") as (sound,):
+        drifting = EncoderCandidate("drifting", "fp32", Drifting(sound.backend))
         preprocessing, engine, other = check_golden(bundle, [drifting, sound])
         assert preprocessing and not engine and other and engine.stage == "drifting"
         changed = rewritten(tiny_bundle, tmp_path / "copy", std=(0.25, 0.25, 0.250001))

@@ -227,12 +227,11 @@ def test_the_timing_cache_is_read_and_written(bundle: Bundle, tmp_path: Path):
 
 def test_the_share_done_never_falls_and_ends_at_one(bundle: Bundle):
     trt, _ = load("10.3.0")
-    told: list[tuple[float, str]] = []
+    told: list[tuple[str, int, int]] = []
     graph = bundle.graph("fp32")
     build_engine(bundle, graph, trt, BuildOptions(), gpu=ORIN, on_progress=lambda *now: told.append(now))
-    shares = [share for share, _ in told]
-    assert shares == pytest.approx([0, 0, 1 / 6, 2 / 6, 3 / 6, 3 / 6, 3 / 6, 1, 1])
-    assert {phase for _, phase in told} == {"Building", "Timing"}
+    assert [done for _, done, _ in told] == [0, 0, 16, 33, 50, 50, 50, 100, 100]
+    assert {phase for phase, *_ in told} == {"Building", "Timing"} and {total for *_, total in told} == {100}
 
 
 @pytest.fixture
@@ -247,10 +246,10 @@ def interruptible() -> Iterator[None]:
 def test_ctrl_c_stops_the_builder_and_leaves_nothing(bundle: Bundle, moment: int):
     trt, fake = load("10.3.0")
     fake.phases = [("Building", None, 1_000_000)]
-    shares: list[float] = []
+    shares: list[int] = []
 
-    def interrupt(share: float, phase: str) -> None:
-        shares.append(share)
+    def interrupt(phase: str, done: int, total: int) -> None:
+        shares.append(done)
         if len(shares) == moment:
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -12,7 +12,7 @@ import pytest
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Graph
 from rmatk_runtime.errors import BackendError
-from rmatk_runtime.parity.compare import StageResult
+from rmatk_runtime.parity.stage import StageResult
 from rmatk_runtime.tensorrt.key import BatchProfile, Machine
 from rmatk_runtime.tensorrt.store import (
     BuiltEngine,

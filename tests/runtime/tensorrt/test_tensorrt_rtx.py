@@ -208,7 +208,7 @@ def interruptible() -> Iterator[None]:
 def test_ctrl_c_ends_a_build_and_leaves_nothing(trt: TensorRt, bundle: Bundle):
     phases: list[str] = []
 
-    def interrupt(share: float, phase: str) -> None:
+    def interrupt(phase: str, done: int, total: int) -> None:
         phases.append(phase)
         if len(phases) == 20:
             os.kill(os.getpid(), signal.SIGINT)
@@ -219,8 +219,8 @@ def test_ctrl_c_ends_a_build_and_leaves_nothing(trt: TensorRt, bundle: Bundle):
 
 
 def test_progress_rises_to_one(trt: TensorRt, bundle: Bundle):
-    told: list[tuple[float, str]] = []
+    told: list[tuple[str, int, int]] = []
     graph = bundle.graph("fp32")
     build_engine(bundle, graph, trt, BuildOptions(), gpu=None, on_progress=lambda *now: told.append(now))
-    shares = [share for share, _ in told]
-    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1 and len(set(shares)) > 10
+    shares = [done for _, done, _ in told]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 100 and len(set(shares)) > 10

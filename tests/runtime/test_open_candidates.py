@@ -13,7 +13,8 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import MANIFEST, encode_manifest
 from rmatk_runtime.errors import BackendError
 from rmatk_runtime.files import write_atomic
-from rmatk_runtime.golden_check import check_golden, open_engines
+from rmatk_runtime.parity.walk import check_golden
+from rmatk_runtime.selection import open_candidates
 from rmatk_runtime.tensorrt.store import write_engine
 from tests.runtime.fakes.built_engines import add_engine
 from tests.runtime.fakes.cuda_runtime import FakeCudaRuntime
@@ -38,7 +39,7 @@ def bundle(bundle: Bundle) -> Bundle:
 
 
 def names(bundle: Bundle, backend: str = "auto") -> list[str]:
-    with open_engines(bundle, backend) as engines:
+    with open_candidates(bundle, backend) as engines:
         return [engine.name for engine in engines]
 
 
@@ -48,7 +49,7 @@ def test_every_engine_is_checked_behind_the_graphs(bundle: Bundle, gpu: FakeCuda
         add_engine(bundle, batch=batch)
     add_engine(bundle, precision="fp16")
     built = [f"TensorRT 10.3.0 {name}" for name in ("fp32 1:1:1", "fp32 2:8:16", "fp16 1:1:8")]
-    with open_engines(bundle) as engines:
+    with open_candidates(bundle) as engines:
         stages = check_golden(bundle, engines)
     assert [stage.stage for stage in stages] == ["preprocessing", *ON_CPU, *built] and all(stages)
     assert names(bundle, "tensorrt") == built and names(bundle, "cpu") == ON_CPU and not gpu.live
@@ -63,7 +64,7 @@ def test_a_wrong_engine_that_would_only_answer_other_batches_is_found(
     (bundle.path / "other.onnx").write_bytes(wrong_graph(bundle))
     plan = fake_plan(bundle.path / "other.onnx", version="10.3.0", batch=(8, 8, 8))
     write_engine(bundle, plan, key=sound.key, built=sound.sidecar.built, seconds=1, layers=1)
-    with open_engines(bundle) as engines:
+    with open_candidates(bundle) as engines:
         stages = check_golden(bundle, engines)
     assert [stage.stage for stage in stages if not stage] == ["TensorRT 10.3.0 fp32 8:8:8"]
 

@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from rmatk_runtime.parity.paired import accuracy_difference
+from rmatk_runtime.parity.statistics import accuracy_difference
 
 
 def answers(both: int, lost: int, gained: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from rmatk.parity.stages import SHORT, share, stage_row
-from rmatk_runtime.parity.compare import StageResult
-from rmatk_runtime.parity.paired import accuracy_difference
+from rmatk_runtime.parity.stage import StageResult
+from rmatk_runtime.parity.statistics import accuracy_difference
+from rmatk_runtime.parity.table import SHORT, share, stage_row
 
 
 def test_a_row_holds_accuracy_and_its_change_with_the_interval():

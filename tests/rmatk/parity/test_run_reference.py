@@ -12,14 +12,22 @@ import numpy as np
 import pytest
 
 from rmatk.data.photos import read_folder
-from rmatk.parity.against_run import check_against_run
+from rmatk.parity.run_reference import RunReference
 from rmatk_export.bundle_writer import write_bundle
 from rmatk_runtime.arrays import Float32
 from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.errors import DataError, RunError
-from rmatk_runtime.golden_check import Candidate, open_engines
 from rmatk_runtime.labels.editor import add_label, rename_label
+from rmatk_runtime.parity.compare import Judge
+from rmatk_runtime.parity.stage import StageResult
+from rmatk_runtime.parity.walk import EncoderCandidate, check
+from rmatk_runtime.selection import open_candidates
+
+
+def check_against_run(bundle, candidates, run, backbone, photos, **options) -> list[StageResult]:
+    reference = RunReference(bundle, run, backbone, photos)
+    return check(reference, [reference.folded(), *candidates], Judge.of(bundle), **options)
 
 
 class Turned(Backend):
@@ -39,11 +47,13 @@ class Turned(Backend):
 def test_a_sound_bundle_agrees_at_every_stage(tiny_bundle: Path, tiny_run, tiny):
     bundle, photos = Bundle.open(tiny_bundle), read_folder(Path(tiny_run.record.data))
     seen: list[int] = []
-    with open_engines(bundle, "cpu") as engines:
-        stages = check_against_run(bundle, engines, tiny_run, tiny, photos, batch=7, on_images=seen.append)
+    with open_candidates(bundle, "cpu") as engines:
+        stages = check_against_run(
+            bundle, engines, tiny_run, tiny, photos, batch=7, on_progress=lambda *now: seen.append(now[1])
+        )
     names = ["preprocessing", "class matrix", "torch folded", "onnxruntime cpu fp32"]
     assert [stage.stage for stage in stages] == names
-    assert all(stages) and sum(seen) == 24
+    assert all(stages) and seen == [7, 14, 21, 24]
     for stage in stages[1:]:
         assert stage.agreement == 1.0 and stage.max_embedding_difference < 1e-5
     assert stages[3].accuracy == stages[3].reference_accuracy
@@ -54,7 +64,7 @@ def test_a_sound_bundle_agrees_at_every_stage(tiny_bundle: Path, tiny_run, tiny)
 def test_graphs_on_pixels_are_checked_on_the_same_photos(tiny_source, tiny_run, tiny, tmp_path: Path):
     write_bundle(dataclasses.replace(tiny_source, pixels=True), tmp_path / "bundle")
     bundle, photos = Bundle.open(tmp_path / "bundle"), read_folder(Path(tiny_run.record.data))
-    with open_engines(bundle, "cpu") as engines:
+    with open_candidates(bundle, "cpu") as engines:
         stages = check_against_run(bundle, engines, tiny_run, tiny, photos, batch=7)
     *_, images, pixels = stages
     assert (images.stage, pixels.stage) == ("onnxruntime cpu fp32", "onnxruntime cpu fp32 on pixels")
@@ -97,8 +107,8 @@ def test_labels_changed_on_the_device_are_compared_on_their_own_prompts(
 
 def test_a_wrong_engine_fails_at_its_own_stage(tiny_bundle: Path, tiny_run, tiny):
     bundle, photos = Bundle.open(tiny_bundle), read_folder(Path(tiny_run.record.data))
-    with open_engines(bundle, "cpu") as (engine,):
-        turned = Candidate("turned", "fp32", Turned(engine.backend))
+    with open_candidates(bundle, "cpu") as (engine,):
+        turned = EncoderCandidate("turned", "fp32", Turned(engine.backend))
         stages = check_against_run(bundle, [engine, turned], tiny_run, tiny, photos)
     assert [stage.stage for stage in stages if not stage] == ["turned"]
     assert "cosine" in (stages[-1].reason or "")

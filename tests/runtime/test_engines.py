@@ -12,7 +12,7 @@ import pytest
 from rmatk_runtime.arrays import Float32
 from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.engine_check import check_engine, why_unchecked
+from rmatk_runtime.engines import check_engine, why_unchecked
 from rmatk_runtime.errors import BackendError, BundleError, ParityError
 from rmatk_runtime.onnx_runtime.backend import create_session
 from rmatk_runtime.selection import open_backend

@@ -1,0 +1,125 @@
+"""The one loop of parity: every candidate runs on the reference's images and is compared with it.
+
+A new backend, server or preprocessing path is checked everywhere once it is a :class:`Candidate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from rmatk_runtime.arrays import Float32
+from rmatk_runtime.backend import Backend
+from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.bundle.manifest import Input, Precision
+from rmatk_runtime.parity.compare import Expected, Judge, compare_embeddings, compare_probabilities
+from rmatk_runtime.parity.reference import Batch, GoldenReference, Reference
+from rmatk_runtime.parity.stage import StageKind, StageResult
+from rmatk_runtime.progress import OnProgress, no_progress
+
+
+class Candidate(Protocol):
+    """An implementation to check."""
+
+    @property
+    def name(self) -> str:
+        """The name of its stage."""
+
+    @property
+    def kind(self) -> StageKind:
+        """The kind of its stage."""
+
+    @property
+    def precision(self) -> Precision:
+        """Whose tolerance applies."""
+
+    def run(self, batch: Batch) -> Float32:
+        """Embeddings (N, D) of a batch; probabilities (N, C) if ``kind`` is ``CLASSIFIER``.
+
+        Most start from ``batch.tensors`` or ``batch.pixels``, the exact preprocessing. One with a
+        preprocessing of its own starts from ``batch.picture(n)``.
+        """
+
+
+@dataclass(frozen=True)
+class EncoderCandidate:
+    """A loaded image encoder, on normalised ``images`` or on ``pixels``."""
+
+    name: str
+    precision: Precision
+    backend: Backend
+    input: Input = "images"
+    kind: StageKind = StageKind.GRAPH
+
+    @classmethod
+    def of(
+        cls, backend: Backend, precision: Precision, *batch: str, input: Input = "images", kind: StageKind
+    ) -> EncoderCandidate:
+        """Under a name that is unique in a bundle: ``onnxruntime cpu fp16 on pixels``."""
+        name = " ".join((backend.name, precision, *batch, *(["on pixels"] if input == "pixels" else [])))
+        return cls(name, precision, backend, input, kind)
+
+    def run(self, batch: Batch) -> Float32:
+        """See :meth:`Candidate.run`."""
+        return self.backend.embed(batch.pixels if self.input == "pixels" else batch.tensors)
+
+
+def check(
+    reference: Reference,
+    candidates: Sequence[Candidate],
+    judge: Judge,
+    *,
+    batch: int = 8,
+    on_progress: OnProgress = no_progress,
+) -> list[StageResult]:
+    """Compare every candidate with the reference; the results are in the data's order.
+
+    The reference's own stages come first, preprocessing before all. If preprocessing fails, its result is the
+    only one: every later stage starts from its tensors.
+
+    Args:
+        reference: images with the right embeddings.
+        candidates: what to check.
+        judge: labels, decision and tolerances.
+        batch: images at once.
+        on_progress: called with the number of images done.
+
+    Raises:
+        BackendError: a candidate does not run.
+        DataError: a photo cannot be read.
+    """
+    before: list[StageResult] = []
+    for stage in reference.checks():
+        before.append(stage)
+        if stage.kind is StageKind.PREPROCESSING and not stage:
+            return before
+    right: list[Float32] = []
+    found: list[list[Float32]] = [[] for _ in candidates]
+    names, done = reference.names, 0
+    for part in reference.batches(batch):
+        right.append(part.embeddings)
+        for results, candidate in zip(found, candidates, strict=True):
+            results.append(candidate.run(part))
+        done += len(part.embeddings)
+        on_progress("photos", done, len(names))
+    expected = Expected(names, np.concatenate(right), reference.truth(judge.classes.names))
+    return before + [
+        _compare(candidate, expected, np.concatenate(results), judge)
+        for candidate, results in zip(candidates, found, strict=True)
+    ]
+
+
+def check_golden(
+    bundle: Bundle, candidates: Sequence[Candidate], *, on_progress: OnProgress = no_progress
+) -> list[StageResult]:
+    """:func:`check` against a bundle's golden set. Raises BundleError where it carries none."""
+    return check(GoldenReference.of(bundle), candidates, Judge.of(bundle), on_progress=on_progress)
+
+
+def _compare(candidate: Candidate, expected: Expected, found: Float32, judge: Judge) -> StageResult:
+    if candidate.kind is StageKind.CLASSIFIER:
+        return compare_probabilities(candidate.name, expected, found, judge)
+    return compare_embeddings(candidate.name, candidate.kind, candidate.precision, expected, found, judge)
