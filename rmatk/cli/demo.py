@@ -22,7 +22,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of rendering, shots and training.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Run every step on rendered photos and write a page with the results.
+    """Run every step on rendered photos, and write a page with results.
 
     Photos and a video are rendered; then train, export, parity and infer run on them.
     """
