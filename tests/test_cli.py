@@ -230,11 +230,20 @@ def test_failed_parity_is_3(rmatk, tiny_bundle: Path, monkeypatch: pytest.Monkey
     assert "parity fails at the stage 'onnxruntime cpu fp32'" in err
 
 
+def unload(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    """Import these packages afresh in this test, but for the command line; put them back after it."""
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] not in packages or name == "rmatk" or name.startswith("rmatk.cli"):
+            continue
+        parent, _, child = name.rpartition(".")
+        if name.startswith("rmatk.") and getattr(sys.modules.get(parent), child, None) is module:
+            monkeypatch.delattr(sys.modules[parent], child)
+        monkeypatch.delitem(sys.modules, name)
+
+
 @pytest.mark.parametrize(("module", "extra"), [("torch", "train"), ("open_clip", "train")])
 def test_a_missing_extra_is_named(rmatk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module, extra):
-    for name in [name for name in sys.modules if name.split(".")[0] in (module, "rmatk")]:
-        if name != "rmatk.cli" and not name.startswith("rmatk.cli"):
-            monkeypatch.delitem(sys.modules, name)
+    unload(monkeypatch, module, "rmatk")
     monkeypatch.setitem(sys.modules, module, None)
     photos = folder(tmp_path / "photos", {"a": 2, "b": 2})
     code, _, err = rmatk("train", photos, "-o", tmp_path / "run", "--shots", 2)
@@ -245,8 +254,7 @@ def test_on_a_jetson_a_missing_torch_says_where_to_train(rmatk, tmp_path: Path, 
     from rmatk_runtime import platform
 
     monkeypatch.setattr(platform, "jetson_model", lambda: "NVIDIA Jetson Orin Nano")
-    for name in [name for name in sys.modules if name.startswith("rmatk.") and ".cli" not in name]:
-        monkeypatch.delitem(sys.modules, name)
+    unload(monkeypatch, "rmatk")
     monkeypatch.setitem(sys.modules, "torch", None)
     code, _, err = rmatk("train", tmp_path, "-o", tmp_path / "run")
     assert code == 1 and "torch is not installed" in err
