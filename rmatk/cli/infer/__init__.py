@@ -8,7 +8,7 @@ from rmatk.cli import app
 from rmatk.cli.infer import options as opt
 from rmatk.cli.infer.outputs import Outputs
 from rmatk.cli.infer.page import Page
-from rmatk.cli.infer.signals import EXIT_CODES
+from rmatk.cli.infer.signals import EXIT_CODES, leave_at_once
 from rmatk.cli.infer.summary import report
 from rmatk.cli.logs import log_lines
 
@@ -99,5 +99,7 @@ def infer(
     with log_lines(), engine as classifier, open_source(*uris, options=wishes) as source:
         summary = Session(bundle, classifier, source, options).run(outputs)
     report(summary, bundle, classifier.backend.name, uris, outputs)
-    if summary.ended in EXIT_CODES:
-        raise typer.Exit(EXIT_CODES[summary.ended])
+    code = EXIT_CODES.get(summary.ended or "", 0)
+    if classifier.hangs:  # threads of an engine that run on while the interpreter ends would abort it
+        leave_at_once(code)
+    raise typer.Exit(code)

@@ -70,6 +70,8 @@ def headline(summary: Summary, engine: str) -> str:
         text += f"; {summary.skipped} unreadable, skipped"
     if summary.dropped:
         text += f"; {summary.dropped} dropped for newer ones"
+    if summary.frozen:
+        text += f"; the picture stood still for {summary.frozen:.0f} s"
     return text + (f"; {summary.ended}" if summary.ended else "")
 
 

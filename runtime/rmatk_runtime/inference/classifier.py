@@ -20,13 +20,18 @@ from rmatk_runtime.labels.watch import LabelWatch
 from rmatk_runtime.pictures.preprocess import PreprocessSpec, normalise, resize
 from rmatk_runtime.selection import open_backend
 
+CLOSE_SECONDS = 5.0
+
 
 class Classifier:
     """A bundle made ready to answer. Use as a context manager, or call :meth:`close`.
 
     ``head``: the labels in use. ``watch``: asked for changed ones by :meth:`refresh`; None keeps them.
-    Several threads may use one classifier: they take turns at the engine.
+    Several threads may use one classifier: they take turns at the engine. ``hangs``: after :meth:`close`,
+    whether the engine still has not answered.
     """
+
+    hangs = False
 
     def __init__(
         self, backend: Backend, spec: PreprocessSpec, head: LabelHead, watch: LabelWatch | None = None
@@ -112,8 +117,11 @@ class Classifier:
         return [head.predict(row) for row in probabilities]
 
     def close(self) -> None:
-        """Release the engine."""
-        self.backend.close()
+        """Release the engine, once it has answered all who asked; one that hangs is left (``hangs``)."""
+        self.hangs = not self._engine_turn.acquire(timeout=CLOSE_SECONDS)
+        if not self.hangs:
+            self.backend.close()
+            self._engine_turn.release()
 
     def __enter__(self) -> Classifier:
         return self

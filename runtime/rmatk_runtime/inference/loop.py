@@ -11,6 +11,7 @@ newer one: what is classified is what the camera sees now.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,13 +30,17 @@ from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.sources import names_files
 from rmatk_runtime.sources.base import Source, SourceInfo
 
+log = logging.getLogger(__name__)
+
 IDLE = 0.1
 """Seconds without a result after which the sinks may look after themselves, and an end asked for is seen."""
 FILE_BATCH = 8
 """Frames per call of the engine for files: on a CPU 4 gain a fifth over 1, and 16 no more; TensorRT engines
 are built for up to 8, if not told otherwise."""
 _GRACE = 0.5
-"""Seconds that threads are given to end; one that a camera's driver holds longer is left behind."""
+"""Seconds that reading is given to end; a thread that a camera's driver holds longer is left behind."""
+ENGINE_SECONDS = 30.0
+"""Seconds that the engine is given to end its work: C++ that runs on while the interpreter ends aborts it."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,10 @@ def _end(stages: Sequence[Prefetch[Any]], source: Source) -> None:
     if source.info.live:
         source.close()
     deadline = time.monotonic() + _GRACE
-    if all([stage.join(max(0.0, deadline - time.monotonic())) for stage in stages]):
+    ended = all([stage.join(max(0.0, deadline - time.monotonic())) for stage in stages[:-1]])
+    if not stages[-1].join(ENGINE_SECONDS):
+        log.error("the engine does not answer for %.0f s, and is left behind", ENGINE_SECONDS)
+    if ended:
         source.close()  # never under a thread that reads from it
 
 
@@ -213,7 +221,7 @@ def _deliver(
     end = math.inf if options.duration is None else time.monotonic() + options.duration
     while stop.reason is None and (now := time.monotonic()) < end:
         arrived = results.wait(min(IDLE, end - now))
-        tally.skipped = source.skipped
+        tally.skipped, tally.frozen = source.skipped, source.frozen
         tally.dropped = source.dropped + options.size(source.info) * stages[-2].dropped
         if not arrived:
             for sink in sinks:

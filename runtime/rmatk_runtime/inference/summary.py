@@ -32,6 +32,7 @@ class Summary:
     ``frames``: results written. ``skipped``: inputs that could not be read. ``dropped``: frames of a live
     source that a newer one replaced before their turn came. ``seconds``: wall clock, from the first read
     until the sinks were closed. ``stages``: time that each of :data:`STAGES` worked; they overlap.
+    ``frozen``: seconds for which a live source sent the same picture again and again.
     ``latency``: from capture to result, of live sources. ``labels``: results per label, most frequent first;
     ``rejected``: those below the threshold. ``ended``: None at the source's end or a limit, else what asked
     for the end.
@@ -46,6 +47,7 @@ class Summary:
     labels: Mapping[str, int]
     rejected: int
     ended: str | None
+    frozen: float = 0.0
 
 
 class Times:
@@ -79,6 +81,7 @@ class Tally:
     def __init__(self) -> None:
         self.start = time.perf_counter()
         self.frames = self.rejected = self.skipped = self.dropped = 0
+        self.frozen = 0.0
         self.labels: Counter[str] = Counter()
         self.stages = {name: Times() for name in STAGES}
         self.latency = Times()
@@ -100,6 +103,7 @@ class Tally:
             frames=self.frames,
             skipped=self.skipped,
             dropped=self.dropped,
+            frozen=round(self.frozen, 3),
             seconds=round(time.perf_counter() - self.start, 3),
             stages={name: found for name, found in measured.items() if found is not None},
             latency=self.latency.percentiles(),

@@ -6,7 +6,8 @@
     clip.mp4                              video file, every frame
     0  /dev/video0  v4l2://dev/video0     camera of this machine
     csi://0                               camera on a Jetson's ribbon cable
-    rtsp://...  http://...                network camera
+    rtsp://...  http://...                network camera; one that serves single pictures is polled
+    udp://  rtp://  srt://  rtmp://  FILE.sdp   other streams, as far as FFmpeg was built to read them
     gst:PIPELINE                          any GStreamer pipeline that ends in raw video
     -                                     JPEGs on standard input
     test://640x480@30?frames=100&seed=1   pattern with a moving object
@@ -27,6 +28,7 @@ from rmatk_runtime.sources.credentials import without_credentials
 from rmatk_runtime.sources.gstreamer import open_csi, open_gstreamer
 from rmatk_runtime.sources.images import ImageSource
 from rmatk_runtime.sources.mjpeg import open_stdin
+from rmatk_runtime.sources.network import SCHEMES, is_description, open_network
 from rmatk_runtime.sources.options import DEFAULTS, SourceOptions
 from rmatk_runtime.sources.pattern import open_pattern
 from rmatk_runtime.sources.video import VideoSource
@@ -37,7 +39,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = {
     "test": open_pattern,
     "csi": open_csi,
-    **dict.fromkeys(("v4l2", "rtsp", "rtsps", "http", "https"), open_camera),
+    "v4l2": open_camera,
+    **dict.fromkeys(SCHEMES, open_network),
 }
 _KNOWN = "use a file, a folder, a glob, 0, csi://0, rtsp://..., http://..., gst:PIPELINE, - or test://"
 
@@ -88,7 +91,7 @@ def names_files(uri: str) -> bool:
     """Whether ``uri`` is a path or a glob, not a camera, a stream or the pattern."""
     if uri.isdecimal() or uri == "-" or uri.lower().startswith("gst:"):
         return False
-    return not uri.startswith("/dev/video") and _SCHEME.match(uri) is None
+    return not uri.startswith("/dev/video") and _SCHEME.match(uri) is None and not is_description(uri)
 
 
 def _open_live(uri: str, options: SourceOptions) -> Source | None:
@@ -99,6 +102,8 @@ def _open_live(uri: str, options: SourceOptions) -> Source | None:
         return open_camera(uri, options)
     if uri == "-":
         return open_stdin(uri, options)
+    if is_description(uri):
+        return open_network(uri, options)
     if uri.lower().startswith("gst:"):
         return open_gstreamer(uri, options)
     scheme = uri.partition("://")[0]

@@ -31,6 +31,7 @@ class SourceState(Enum):
 
     CONNECTING = "connecting"  # opened, and no picture has come yet
     LIVE = "live"
+    FROZEN = "frozen"  # pictures come, and each is equal to the one before
     LOST = "lost"  # being tried again
     GAVE_UP = "gave up"
 
@@ -39,13 +40,15 @@ class Source(ABC):
     """A context manager that yields frames in order; iterate once, close when done.
 
     ``skipped`` counts what could not be read and was passed over, ``dropped`` what a live source replaced by
-    something newer before it was taken, so that no loss goes unreported. ``state`` changes while a live
-    source is iterated, and may be read from any thread.
+    something newer before it was taken, so that no loss goes unreported. ``frozen``: seconds for which the
+    pictures of a live source stood still. ``state`` changes while a live source is iterated, and may be read
+    from any thread.
     """
 
     info: SourceInfo
     skipped: int = 0
     dropped: int = 0
+    frozen: float = 0.0
     state: SourceState = SourceState.LIVE
 
     @abstractmethod

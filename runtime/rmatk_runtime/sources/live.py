@@ -19,6 +19,7 @@ from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.frames import Frame
 from rmatk_runtime.prefetch import Prefetch
 from rmatk_runtime.sources.base import Source, SourceInfo, SourceState
+from rmatk_runtime.sources.frozen import StandStill
 from rmatk_runtime.sources.options import SourceOptions, Thinning
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class LiveSource(Source):
         self._lock = threading.Lock()  # of the connection, and of the count of those skipped
         self._random = random.Random()
         self._count = 0
+        self._still, self._frozen_before = StandStill(), 0.0
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the newest frame each time one is asked for, waiting where there is none.
@@ -97,6 +99,7 @@ class LiveSource(Source):
                 log.debug("%s: frame %d cannot be decoded: %s", self._name, index, error.message)
                 self._skip()
                 continue
+            self._note_stillness(self._still.seconds(image, captured))
             yield Frame(image, index, time, self._name, captured)
 
     def close(self) -> None:
@@ -152,7 +155,8 @@ class LiveSource(Source):
                     return
                 if self.state is SourceState.LOST:
                     log.warning("%s is live again", self._name)
-                self.state = SourceState.LIVE
+                if self.state is not SourceState.FROZEN:  # which only a picture that moves can end
+                    self.state = SourceState.LIVE
                 yield picture, captured
         finally:
             self._release()
@@ -162,6 +166,18 @@ class LiveSource(Source):
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def _note_stillness(self, seconds: float) -> None:
+        """Tell a camera that stands still from one that is live."""
+        if seconds > self._options.timeout:
+            if self.state is SourceState.LIVE:
+                self._frozen_before = self.frozen
+                self.state = SourceState.FROZEN
+                log.warning("%s is frozen: the same picture for %.0f s", self._name, seconds)
+            self.frozen = self._frozen_before + seconds
+        elif seconds < self._options.timeout and self.state is SourceState.FROZEN:
+            self.state = SourceState.LIVE
+            log.warning("%s moves again", self._name)
 
     def _skip(self) -> None:
         with self._lock:

@@ -1,7 +1,7 @@
 """An RTSP camera for the tests: H.264 of a bouncing ball at /ball, open to one user only.
 
-Run by the system's Python, which has GStreamer's bindings: ``rtsp_server.py PORT USER PASSWORD``; port 0 for
-a free one. Prints the port when it listens.
+Run by the system's Python, which has GStreamer's bindings: ``rtsp_server.py PORT USER PASSWORD [udp]``;
+port 0 for a free one, ``udp`` for a camera that sends by UDP alone. Prints the port when it listens.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import sys
 import gi
 
 gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 PIPELINE = (
     "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=20/1 "
@@ -20,7 +21,7 @@ PIPELINE = (
 )
 
 
-def main(port: str, user: str, password: str) -> None:
+def main(port: str, user: str, password: str, protocols: str = "tcp+udp") -> None:
     """Serve until killed."""
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
@@ -36,6 +37,8 @@ def main(port: str, user: str, password: str) -> None:
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(PIPELINE)
     factory.set_shared(True)
+    if protocols == "udp":
+        factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP)
     access = Gst.Structure.new_from_string("viewer, media.factory.access=true, media.factory.construct=true")
     factory.add_role_from_structure(access)
     server.get_mount_points().add_factory("/ball", factory)
