@@ -114,10 +114,31 @@ class FoldedBlock:
 
 
 @dataclass(frozen=True)
+class Convolution:
+    """One convolution: ``weight`` (O, I / groups, kh, kw), ``bias`` (O,), ``stride`` (down, across), ``pads``
+    (top, left, bottom, right), ``groups``; ``clip``: what it gives is cut to 0 .. ``clip``, or None."""
+
+    weight: Array
+    bias: Array
+    stride: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    groups: int
+    clip: float | None
+
+
+@dataclass(frozen=True)
+class ConvBlock:
+    """Convolutions one after another; ``residual``: their input is added to what they give."""
+
+    layers: tuple[Convolution, ...]
+    residual: bool
+
+
+@dataclass(frozen=True)
 class ImageStem:
-    """Pixels to tokens: ``patch`` (D, 3, p, p) convolution kernel, stride p; ``patch_bias`` (D,) or None;
+    """Pixels to tokens: ``patch`` (D, C, p, p) convolution kernel, stride p; ``patch_bias`` (D,) or None;
     ``class_token`` (D,) or None; ``positions`` (L, D); ``norm`` before the blocks, or None; ``image_size``
-    (H, W) pixels."""
+    (H, W) pixels; ``convolutions``: what comes before ``patch``, if anything (else C = 3)."""
 
     patch: Array
     patch_bias: Array | None
@@ -125,6 +146,7 @@ class ImageStem:
     positions: Array
     norm: Norm | None
     image_size: tuple[int, int]
+    convolutions: tuple[ConvBlock, ...] = ()
 
 
 @dataclass(frozen=True)

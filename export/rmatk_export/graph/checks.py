@@ -24,7 +24,7 @@ STANDARD_DOMAINS = ("", "ai.onnx")
 # What towers are written with, and no more. Above all no Resize: engines resample otherwise than Pillow and
 # than each other (open-mmlab/mmdeploy #2593; pytorch/pytorch #177138: another cubic coefficient).
 OPERATORS = """
-    Add ArgMax Cast Concat Conv DequantizeLinear Div Equal Erf Gather GatherND LayerNormalization MatMul
+    Add ArgMax Cast Clip Concat Conv DequantizeLinear Div Equal Erf Gather GatherND LayerNormalization MatMul
     Max Mul Neg Pad Pow QuantizeLinear ReduceL2 ReduceMean Reshape Shape Sigmoid Slice Softmax Split Squeeze
     Sub Tanh Transpose
 """

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from rmatk_export.graph.writer import Writer
 from rmatk_export.weights import (
     AttentionPool,
+    ConvBlock,
     FoldedBlock,
     FoldedTower,
     Head,
@@ -97,7 +98,10 @@ def text_graph(tower: FoldedTower[TextStem], *, half: bool = False) -> onnx.Mode
 
 def _image_stem(w: Writer, stem: ImageStem) -> str:
     width, _, patch_height, patch_width = stem.patch.shape
-    tensors = [w.low("images"), w.compute("patch.weight", stem.patch)]
+    x = w.low("images")
+    for index, block in enumerate(stem.convolutions):
+        x = _conv_block(w, f"stem.{index}", x, block)
+    tensors = [x, w.compute("patch.weight", stem.patch)]
     if stem.patch_bias is not None:
         tensors.append(w.compute("patch.bias", stem.patch_bias))
     patch = [patch_height, patch_width]
@@ -114,6 +118,26 @@ def _image_stem(w: Writer, stem: ImageStem) -> str:
         positions[0] += stem.class_token
     x = w.op("Add", "stem", x, w.weight("positions.weight", positions[None]))
     return x if stem.norm is None else w.norm("norm_pre", x, stem.norm)
+
+
+def _conv_block(w: Writer, name: str, x: str, block: ConvBlock) -> str:
+    """(N, C, H, W) -> (N, C', H', W'), in the precision of products."""
+    given = x
+    for index, layer in enumerate(block.layers):
+        part = f"{name}.{index}"
+        tensors = [x, w.compute(f"{part}.weight", layer.weight), w.compute(f"{part}.bias", layer.bias)]
+        x = w.op(
+            "Conv",
+            f"{part}.conv",
+            *tensors,
+            kernel_shape=list(layer.weight.shape[2:]),
+            strides=list(layer.stride),
+            pads=list(layer.pads),
+            group=layer.groups,
+        )
+        if layer.clip is not None:
+            x = w.op("Clip", f"{part}.clip", x, w.scalar(0.0), w.scalar(layer.clip))
+    return w.op("Add", f"{name}.sum", x, given) if block.residual else x
 
 
 def _block(

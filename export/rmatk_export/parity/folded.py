@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from rmatk_export.weights import (
     Activation,
     AttentionPool,
+    ConvBlock,
     FoldedBlock,
     FoldedTower,
     Head,
@@ -50,14 +51,17 @@ def run_image(tower: FoldedTower[ImageStem], images: torch.Tensor) -> torch.Tens
     stem = tower.stem
     patch = _tensor(stem.patch)
     bias = None if stem.patch_bias is None else _tensor(stem.patch_bias)
-    x = F.conv2d(images, patch, bias, stride=patch.shape[2:]).flatten(2).transpose(1, 2)
+    x = images
+    for block in stem.convolutions:
+        x = _conv_block(x, block)
+    x = F.conv2d(x, patch, bias, stride=patch.shape[2:]).flatten(2).transpose(1, 2)
     if stem.class_token is not None:
         x = torch.cat([_tensor(stem.class_token).expand(len(x), 1, -1), x], dim=1)
     x = x + _tensor(stem.positions)
     if stem.norm is not None:
         x = _norm(x, stem.norm)
-    for block in tower.blocks:
-        x = _block(x, block, None)
+    for folded in tower.blocks:
+        x = _block(x, folded, None)
     head = tower.head
     if head.pool == "class":
         return _project(_norm(x[:, 0], head.norm), head)
@@ -81,6 +85,16 @@ def run_text(tower: FoldedTower[TextStem], tokens: torch.Tensor) -> torch.Tensor
     last = tower.head.pool == "last"
     pooled = x[:, -1] if last else x[torch.arange(len(x)), ids.argmax(dim=1)]
     return _project(_norm(pooled, tower.head.norm), tower.head)
+
+
+def _conv_block(x: torch.Tensor, block: ConvBlock) -> torch.Tensor:
+    given = x
+    for layer in block.layers:
+        top, left, bottom, right = layer.pads
+        x = F.pad(x, (left, right, top, bottom))
+        x = F.conv2d(x, _tensor(layer.weight), _tensor(layer.bias), layer.stride, groups=layer.groups)
+        x = x if layer.clip is None else x.clamp(0, layer.clip)
+    return x + given if block.residual else x
 
 
 def _block(x: torch.Tensor, block: FoldedBlock, mask: torch.Tensor | None) -> torch.Tensor:

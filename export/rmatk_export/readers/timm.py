@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rmatk_export.readers.common import activation, as_array, as_linear, as_norm, unsupported
+from rmatk_export.readers.convolutional import read_stem
 from rmatk_export.weights import AttentionPool, Block, Head, ImageStem, Linear, Norm, Rotation, Tower
 from rmatk_runtime.arrays import Array
 
@@ -29,13 +30,16 @@ def read_timm_tower(visual: Any) -> Tower[ImageStem]:
         raise unsupported("image tower", trunk)
     if trunk.pos_embed is None or (trunk.no_embed_class and trunk.cls_token is not None):
         raise unsupported("positions of", trunk)
+    embed = trunk.patch_embed
+    image_size = (int(embed.img_size[0]), int(embed.img_size[1]))
     stem = ImageStem(
-        patch=as_array(trunk.patch_embed.proj.weight),
-        patch_bias=None if trunk.patch_embed.proj.bias is None else as_array(trunk.patch_embed.proj.bias),
+        patch=as_array(embed.proj.weight),
+        patch_bias=None if embed.proj.bias is None else as_array(embed.proj.bias),
         class_token=None if trunk.cls_token is None else as_array(trunk.cls_token)[0, 0],
         positions=as_array(trunk.pos_embed)[0],
         norm=_optional_norm(trunk.norm_pre),
-        image_size=(int(trunk.patch_embed.img_size[0]), int(trunk.patch_embed.img_size[1])),
+        image_size=image_size,
+        convolutions=read_stem(embed.backbone, image_size) if hasattr(embed, "backbone") else (),
     )
     rotation = _rotation(trunk, stem)
     return Tower(stem, tuple(_block(block, rotation) for block in trunk.blocks), _head(visual, trunk))
