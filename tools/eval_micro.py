@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rmatk.backbones import micro
+from rmatk.backbones.micro import MODEL as micro
 from rmatk.backbones.torchvision_ops import import_torchvision
 from rmatk.scenes import prompt, render
 from rmatk.scenes.draw import compose
@@ -114,7 +114,7 @@ def table(report: dict[str, Any]) -> str:
 
 def fill_card(text: str) -> None:
     """Put the tables between the card's two markers."""
-    path = micro.WEIGHTS_PATH.with_name("MODEL_CARD.md")
+    path = micro.card_path
     card = path.read_text(encoding="utf-8")
     head, rest = card.split(BEGIN)
     path.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")

@@ -18,7 +18,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch.nn import functional as F
 
-from rmatk.backbones import micro
+from rmatk.backbones.micro import MODEL as micro
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rmatk.backbones import micro
+from rmatk.backbones.micro import MODEL as micro
 from rmatk.backbones.torchvision_ops import import_torchvision
 from rmatk.scenes import caption
 
@@ -160,11 +160,11 @@ def export(out: Path) -> Path:
         for k, v in tensors.items()
         if k.startswith("model.") and k != "model.attn_mask"
     }
-    temporary = micro.WEIGHTS_PATH.with_suffix(".part")
-    save_file(half, temporary, metadata={"format": "pt", "model": micro.NAME})
+    temporary = micro.weights_path.with_suffix(".part")
+    save_file(half, temporary, metadata={"format": "pt", "model": micro.name})
     temporary.chmod(0o644)
-    temporary.replace(micro.WEIGHTS_PATH)
-    return micro.WEIGHTS_PATH
+    temporary.replace(micro.weights_path)
+    return micro.weights_path
 
 
 def train(args: argparse.Namespace) -> None:

@@ -12,15 +12,15 @@ from __future__ import annotations
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from rmatk.backbones.micro import TOKENIZER_PATH, config
+from rmatk.backbones.micro import MODEL as micro
 from rmatk.scenes import caption, draw_scene
 
 LARGEST_VOCABULARY = 2048
 PAD, START, END = "<|pad|>", "<|startoftext|>", "<|endoftext|>"
 
 
-def train(captions: list[str], context_length: int) -> Tokenizer:
-    """A tokenizer with merges learnt from ``captions``."""
+def train(captions: list[str], context_length: int, largest: int = LARGEST_VOCABULARY) -> Tokenizer:
+    """A tokenizer of at most ``largest`` entries with merges learnt from ``captions``."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Lowercase(), normalizers.Strip()]
@@ -28,7 +28,7 @@ def train(captions: list[str], context_length: int) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=LARGEST_VOCABULARY - 1,
+        vocab_size=largest - 1,
         special_tokens=[PAD, START],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -49,8 +49,8 @@ def main() -> None:
     """Train, write, print the vocabulary's size."""
     rng = np.random.default_rng(2048)
     captions = [caption(draw_scene(rng), rng) for _ in range(40_000)]
-    tokenizer = train(captions, config()["text_cfg"]["context_length"])
-    tokenizer.save(str(TOKENIZER_PATH))
+    tokenizer = train(captions, micro.config()["text_cfg"]["context_length"])
+    tokenizer.save(str(micro.tokenizer_path))
     lengths = [sum(e.attention_mask) for e in tokenizer.encode_batch(captions[:4000])]
     size = tokenizer.get_vocab_size()
     print(f"{size} entries; {np.mean(lengths):.1f} tokens per caption, at most {max(lengths)}")

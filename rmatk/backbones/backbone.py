@@ -1,4 +1,4 @@
-"""A frozen CLIP by name: the embedded ``rmatk-micro``, or an open_clip model of residual attention blocks.
+"""A frozen CLIP by name: an embedded one, or an open_clip model of residual attention blocks.
 
 Everything downstream relies on what is checked here: the towers are of a kind that can be adapted and folded,
 the weights are really there (open_clip alone would go on with random ones), and the digest of the weights
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from rmatk_runtime.errors import BackboneError, ExportError, MissingExtraError
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
 
 MICRO = "rmatk-micro"
+EMBEDDED = {MICRO: "rmatk.backbones.micro"}
+"""Models that come with the package, and the modules that hold them."""
 SUPPORTED = (
     "models of open_clip's residual attention blocks work: rmatk-micro, ViT-B-32, ViT-B-16, ViT-L-14, "
     "ViT-H-14 and their -quickgelu variants (OpenAI, LAION, DataComp, MetaCLIP and DFN weights); so do those "
@@ -79,7 +82,7 @@ def load_backbone(name: str, pretrained: str | None = None, device: str = "cpu")
     """Load a CLIP.
 
     Args:
-        name: ``rmatk-micro`` or an open_clip model name.
+        name: ``rmatk-small`` or an open_clip model name.
         pretrained: an open_clip tag, or a local ``.safetensors``, ``.bin`` or ``.pt`` file (weights only: no
             code is ever unpickled).
         device: torch device.
@@ -90,10 +93,10 @@ def load_backbone(name: str, pretrained: str | None = None, device: str = "cpu")
         MissingExtraError: open_clip is not installed.
     """
     _check_device(device)
-    if name == MICRO:
-        return _load_micro(pretrained, device)
+    if name in EMBEDDED:
+        return _load_embedded(name, pretrained, device)
     open_clip = _open_clip()
-    known = [MICRO, *open_clip.list_models()]
+    known = [*EMBEDDED, *open_clip.list_models()]
     if name not in known:
         close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
         raise BackboneError(
@@ -147,24 +150,23 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _load_micro(pretrained: str | None, device: str) -> Backbone:
+def _load_embedded(name: str, pretrained: str | None, device: str) -> Backbone:
     if pretrained is not None:
         raise BackboneError(
-            f"{MICRO} carries its own weights; found --pretrained {pretrained}", "leave it out"
+            f"{name} carries its own weights; found --pretrained {pretrained}", "leave it out"
         )
     _open_clip()
-    from rmatk.backbones import micro
-
+    embedded = importlib.import_module(EMBEDDED[name]).MODEL
     try:
-        model = micro.load().to(device)
+        model = embedded.load().to(device)
     except FileNotFoundError as error:
-        raise BackboneError(f"the weights of {MICRO} are missing: {error}", "install rmatk again") from error
+        raise BackboneError(f"the weights of {name} are missing: {error}", "install rmatk again") from error
     return wrap(
         model,
-        micro.tokenize,
-        micro.tokenizer().to_str(),
-        PreprocessSpec.from_open_clip(micro.config()["preprocess_cfg"]),
-        name=MICRO,
+        embedded.tokenize,
+        embedded.tokenizer.to_str(),
+        PreprocessSpec.from_open_clip(embedded.config()["preprocess_cfg"]),
+        name=name,
         pretrained=None,
     )
 

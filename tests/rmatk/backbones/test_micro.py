@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rmatk.backbones import micro
+from rmatk.backbones.micro import MODEL as micro
 from rmatk.scenes import prompt, render
 from rmatk.scenes.draw import compose
 from rmatk.scenes.split import SEEN_KINDS, held_out_combinations
@@ -34,13 +34,13 @@ def test_size_and_shape_are_as_promised(model: Any) -> None:
     assert cfg["vision_cfg"]["layers"] >= 6
     assert cfg["text_cfg"]["layers"] >= 4
     assert sum(p.numel() for p in model.parameters()) <= 5_000_000
-    assert micro.WEIGHTS_PATH.stat().st_size <= 10_000_000
+    assert micro.weights_path.stat().st_size <= 10_000_000
 
 
 def test_weights_are_float16_on_disk_and_float32_in_memory(model: Any) -> None:
     from safetensors import safe_open
 
-    with safe_open(micro.WEIGHTS_PATH, "pt") as file:
+    with safe_open(micro.weights_path, "pt") as file:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert not model.training
@@ -58,7 +58,7 @@ def test_forward_shapes_and_determinism(model: Any) -> None:
 
 
 def test_tokens_have_start_end_padding_and_the_end_is_largest() -> None:
-    tokenizer = micro.tokenizer()
+    tokenizer = micro.tokenizer
     size = tokenizer.get_vocab_size()
     assert size <= 2048 and size == micro.config()["text_cfg"]["vocab_size"]
     ids = micro.tokenize(["a photo of a gear.", ""])
@@ -76,13 +76,13 @@ def test_one_text_is_a_batch_of_one() -> None:
 
 def test_too_long_a_text_keeps_its_end() -> None:
     ids = micro.tokenize("gear " * 200)
-    assert ids[0, -1] == micro.tokenizer().get_vocab_size() - 1
+    assert ids[0, -1] == micro.tokenizer.get_vocab_size() - 1
 
 
 def test_case_does_not_matter_and_any_text_survives() -> None:
     assert torch.equal(micro.tokenize("A Photo of a GEAR."), micro.tokenize("a photo of a gear."))
     text = "grün 歯車 🙂"
-    assert micro.tokenizer().decode(micro.tokenizer().encode(text).ids).strip() == text
+    assert micro.tokenizer.decode(micro.tokenizer.encode(text).ids).strip() == text
 
 
 def test_positions_after_the_end_do_not_matter(model: Any) -> None:
@@ -132,7 +132,7 @@ def test_an_untrained_network_knows_nothing() -> None:
 
 
 def test_model_card_states_results_and_limits() -> None:
-    card = micro.WEIGHTS_PATH.with_name("MODEL_CARD.md").read_text(encoding="utf-8")
+    card = micro.card_path.read_text(encoding="utf-8")
     for word in ("Data", "Steps", "Limits", "held-out", "kind alone"):
         assert word in card, word
     assert len(re.findall(r"\d+\.\d ?%", card)) >= 2
