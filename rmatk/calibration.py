@@ -2,7 +2,7 @@
 
 The temperature T divides the logits so that probabilities mean what they say: it minimises the negative
 log likelihood of the validation shots (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
-The threshold is then the largest probability at which a stated share of the right answers is still given.
+The threshold is then the largest probability that a stated share of right answers reaches for sure.
 Both are fitted after training, on photos that training did not see. A few photos tell little: then neither is
 set, and a note says why.
 """
@@ -49,16 +49,18 @@ def calibrate(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], cl
         classes: C.
     """
     fewest = int(np.bincount(labels, minlength=classes).min())
+    needed = max(LEAST_PER_CLASS, math.ceil(LEAST_SHOTS / classes))
     if not len(labels):
         return Calibration(
             note="temperature and reject threshold are not fitted: training took every photo; with fewer "
-            "--shots some are left to fit them on"
+            f"--shots, or {needed} more photos per class, some are left to fit them on"
         )
     if len(labels) < LEAST_SHOTS or fewest < LEAST_PER_CLASS:
         return Calibration(
             images=len(labels),
             note=f"temperature and reject threshold are not fitted: {len(labels)} validation shots, {fewest} "
-            f"of the class with the fewest; {LEAST_SHOTS} in all and {LEAST_PER_CLASS} per class are needed",
+            f"of the class with the fewest; {LEAST_SHOTS} in all and {LEAST_PER_CLASS} per class are needed: "
+            f"{needed} photos of each class beyond its --shots give them",
         )
     wide = logits.astype(np.float64)
     temperature, notes = fit_temperature(wide, labels), []
@@ -70,8 +72,15 @@ def calibrate(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], cl
     threshold = None
     if right >= LEAST_RIGHT:
         threshold = reject_threshold(wide / temperature, labels)
+        if (sure := kept_at_least(right)) < KEPT_SHARE:
+            notes.append(
+                f"the reject threshold keeps at least {sure:.0%} of right answers, not {KEPT_SHARE:.0%}: "
+                f"only {right} validation shots are answered rightly"
+            )
     else:
-        notes.append(f"no reject threshold: only {right} validation shots are answered rightly")
+        notes.append(
+            f"no reject threshold: only {right} validation shots are answered rightly, of {LEAST_RIGHT} needed"
+        )
     return Calibration(
         temperature=temperature,
         reject_threshold=threshold,
@@ -103,7 +112,13 @@ def fit_temperature(logits: Float64, labels: npt.NDArray[np.int64]) -> float:
 def reject_threshold(
     logits: Float64, labels: npt.NDArray[np.int64], kept: float = KEPT_SHARE
 ) -> float | None:
-    """The largest probability that the share ``kept`` of the right answers reach; None: none is right.
+    """The probability that a new right answer reaches with at least the chance ``kept``; None: none is right.
+
+    Split conformal prediction (Vovk et al., 2005; Angelopoulos and Bates, 2023): of n right answers and a
+    new one, exchangeable with them, each is the k-th smallest with the same chance, so that the k-th
+    smallest of the n, k = floor((1 - kept) (n + 1)), is reached with chance 1 - k / (n + 1) or more. It
+    holds for every number of classes. Where k would be 0, n being too small for ``kept``, it is 1, which
+    gives :func:`kept_at_least`.
 
     Args:
         logits: (N, C), divided by the temperature.
@@ -113,5 +128,14 @@ def reject_threshold(
     right = logits.argmax(axis=1) == labels
     if not right.any():
         return None
-    sure = np.sort(softmax(logits).max(axis=1)[right])[::-1]
-    return float(sure[math.ceil(kept * len(sure)) - 1])
+    sure = np.sort(softmax(logits).max(axis=1)[right])
+    return float(sure[_rank(len(sure), kept) - 1])
+
+
+def kept_at_least(right: int, kept: float = KEPT_SHARE) -> float:
+    """The share of right answers that the threshold keeps for sure, fitted to so many right ones."""
+    return 1 - _rank(right, kept) / (right + 1)
+
+
+def _rank(right: int, kept: float) -> int:
+    return max(1, math.floor((1 - kept) * (right + 1) + 1e-9))

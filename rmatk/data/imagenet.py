@@ -13,22 +13,27 @@ from pathlib import Path
 from rmatk.data.benchmarks import IMAGENET
 from rmatk.data.photos import Dataset, photos_below
 from rmatk_runtime.errors import DataError
+from rmatk_runtime.pictures.walk import PassedOver, subfolders
+from rmatk_runtime.text_files import read_text
 
 TABLE = IMAGENET.split
 _WNID = re.compile(r"n\d{8}")
-_HINT = f"copy CoOp's {TABLE} (a line 'n01440764 tench' per class) beside the class folders"
+_HINT = (
+    "give names with --class-names FILE, or "
+    f"copy CoOp's {TABLE} (a line 'n01440764 tench' per class) beside the class folders"
+)
 
 
-def looks_like_imagenet(folder: Path) -> bool:
+def looks_like_imagenet(folder: Path, passed: PassedOver) -> bool:
     """Whether the class folders are named by WordNet id, or are numbers with a table of names to look up."""
-    names = [f.name for f in folder.iterdir() if f.is_dir() and f.name[0] != "."]
+    names = [child.name for child in subfolders(folder, passed)]
     if not names:
         return False
     by_id = all(_WNID.fullmatch(name) for name in names)
     return by_id or (all(name.isdecimal() for name in names) and _find_table(folder) is not None)
 
 
-def read_imagenet(folder: Path) -> Dataset:
+def read_imagenet(folder: Path, passed: PassedOver) -> Dataset:
     """Read the class folders, in the table's order.
 
     Several classes may have one name: they remain several (ImageNet has such).
@@ -42,7 +47,7 @@ def read_imagenet(folder: Path) -> Dataset:
     table = _read_table(path)
     place = {wnid: number for number, wnid in enumerate(table)}
     classes: list[tuple[int, str, Path]] = []
-    for child in (f for f in folder.iterdir() if f.is_dir() and f.name[0] != "."):
+    for child in subfolders(folder, passed):
         wnid = (
             list(table)[int(child.name)]
             if child.name.isdecimal() and int(child.name) < len(table)
@@ -52,7 +57,7 @@ def read_imagenet(folder: Path) -> Dataset:
             raise DataError(f"{child} is not a class of {path}", _HINT)
         classes.append((place[wnid], table[wnid], child))
     classes.sort()
-    files = tuple(photos_below(child) for _, _, child in classes)
+    files = tuple(photos_below(child, passed) for _, _, child in classes)
     if empty := [str(child) for (_, _, child), found in zip(classes, files, strict=True) if not found]:
         raise DataError(
             f"expected images, found none in: {', '.join(empty)}", "remove these folders, or fill them"
@@ -68,7 +73,7 @@ def _find_table(folder: Path) -> Path | None:
 def _read_table(path: Path) -> dict[str, str]:
     """WordNet id -> class name, in the file's order."""
     table = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         wnid, _, name = line.strip().partition(" ")
         if not wnid:
             continue

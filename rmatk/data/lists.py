@@ -1,62 +1,29 @@
-"""Data sets defined by lists of files: CSV, CoOp's split JSON, FGVC-Aircraft's text files."""
+"""Data sets defined by JSON or text files: split JSON, FiftyOne\'s labels.json, FGVC-Aircraft\'s lists."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from rmatk.data.benchmarks import AIRCRAFT, of_split_file
+from rmatk.data.class_names import class_name
+from rmatk.data.parts import Part, fallbacks, part_of
+from rmatk.data.paths import Photos
 from rmatk.data.photos import Dataset
 from rmatk_runtime.errors import DataError
-from rmatk_runtime.pictures.files import IMAGE_SUFFIXES, natural_key
+from rmatk_runtime.text_files import read_text
 
 LAYOUT_HINT = "put photos and split file where CoOp's DATASETS.md wants them (see docs/REPRODUCE.md)"
-_CSV_HINT = "one photo per line: path,label; paths are relative to the file"
+_SPLIT_HINT = 'expected {"train": [[path, label, class name], ...], "val": [...], "test": [...]}'
 
 Photo = tuple[str, int, str]
 
 
-class SplitFile(msgspec.Struct, frozen=True):
-    """CoOp's split JSON: (path, label, class name) of every photo of every part."""
-
-    train: tuple[Photo, ...]
-    val: tuple[Photo, ...]
-    test: tuple[Photo, ...]
-
-
-def read_csv(path: Path) -> Dataset:
-    """Read ``path,label`` lines; a first line whose path is no image is taken as a header and skipped.
-
-    Labels are class names (underscores become spaces), sorted as folders would be; paths are relative to
-    the CSV's folder, or absolute.
-
-    Raises:
-        DataError: not a text file, no photos, a line without two fields.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a CSV file in UTF-8: {error}", _CSV_HINT) from error
-    if lines and Path(lines[0][1][0].strip()).suffix.lower() not in IMAGE_SUFFIXES:
-        lines = lines[1:]
-    if not lines:
-        raise DataError(f"expected lines of path,label in {path}, found none", _CSV_HINT)
-    photos: dict[str, list[Path]] = {}
-    for number, row in lines:
-        fields = [field.strip() for field in row]
-        if len(fields) != 2 or not all(fields):
-            raise DataError(f"{path}, line {number}: expected path,label, found {','.join(row)!r}", _CSV_HINT)
-        photos.setdefault(fields[1].replace("_", " "), []).append(path.parent / fields[0])
-    names = sorted(photos, key=natural_key)
-    return Dataset(path.parent, tuple(names), tuple(tuple(photos[name]) for name in names))
-
-
-def read_split(path: Path, part: str) -> Dataset:
-    """One part (train, val or test) of CoOp's split JSON, classes in the order of their labels.
+def read_split(path: Path, part: Part) -> Dataset:
+    """One part of CoOp's split JSON, or a set of FiftyOne's ``labels.json``, classes in the order of labels.
 
     Photos are looked for where CoOp puts those of a known data set, otherwise beside the file. The classes
     are those of all parts together, so that every part has the same.
@@ -64,32 +31,64 @@ def read_split(path: Path, part: str) -> Dataset:
     Raises:
         DataError: not such a file, a label with two names, no photos where they should be.
     """
-    try:
-        split = msgspec.json.decode(path.read_bytes(), type=SplitFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} is not a split file: {error}",
-            'expected {"train": [[path, label, class name], ...], "val": [...], "test": [...]}',
-        ) from error
+    parts = _parts(path)
     names: dict[int, str] = {}
-    for photo, label, name in (*split.train, *split.val, *split.test):
+    for photo, label, name in (row for rows in parts.values() for row in rows):
         if names.setdefault(label, name) != name:
             raise DataError(f"{path}: label {label} is {names[label]!r}, but {name!r} for {photo}")
     known = of_split_file(path.name)
     folder = path.parent / known.photos if known else path.parent
-    photos = ((photo, label) for photo, label, _ in getattr(split, part))
-    return _by_label(folder, names, photos, known.template if known else None, path)
+    wanted = next((p for p in fallbacks(part) if parts.get(p)), part)
+    chosen = ((photo, label) for photo, label, _ in parts.get(wanted, parts.get("all", [])))
+    return _by_label(folder, names, chosen, known.template if known else None, path)
 
 
-def read_aircraft(folder: Path, part: str) -> Dataset:
+def _parts(path: Path) -> dict[str, list[Photo]]:
+    """The rows (path, label, class name) of every part; of a file without parts under ``all``."""
+    try:
+        loaded = msgspec.json.decode(read_text(path).encode())
+        if isinstance(loaded, dict) and "labels" in loaded:
+            return {"all": _fiftyone(loaded)}
+        if not isinstance(loaded, dict):
+            raise ValueError(f"expected an object of parts, found {type(loaded).__name__}")
+        parts: dict[str, list[Photo]] = {}
+        for key, rows in loaded.items():
+            if (part := part_of(key)) is None:
+                if isinstance(rows, list) and rows:
+                    raise ValueError(f"the part {key!r} is not known")
+                continue
+            if part in parts:
+                raise ValueError(f"two keys name the part {part}, one of them {key!r}")
+            parts[part] = [msgspec.convert(row, Photo) for row in rows]
+        if not parts:
+            raise ValueError("no key names a part")
+        return parts
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is not a split file: {error}", _SPLIT_HINT) from error
+
+
+def _fiftyone(loaded: dict[str, Any]) -> list[Photo]:
+    """FiftyOne's export: photos in ``data/``, labels by their stems, numbers where ``classes`` is given."""
+    classes, labels = loaded.get("classes"), loaded["labels"]
+    if not isinstance(labels, dict):
+        raise ValueError("expected an object under 'labels'")
+    plain = {stem: own["label"] if isinstance(own, dict) else own for stem, own in labels.items()}
+    known = {stem: own for stem, own in plain.items() if own is not None}
+    if classes and all(isinstance(own, int) for own in known.values()):
+        return [(stem, own, str(classes[own])) for stem, own in known.items() if 0 <= own < len(classes)]
+    order = sorted({str(own) for own in known.values()})
+    return [(stem, order.index(str(own)), str(own)) for stem, own in known.items()]
+
+
+def read_aircraft(folder: Path, part: Part) -> Dataset:
     """One part (train, val or test) of FGVC-Aircraft's variants, from the text files that it comes with.
 
     Raises:
         DataError: a list is missing, a line names no variant, no photos where they should be.
     """
     try:
-        variants = (folder / AIRCRAFT.split).read_text(encoding="utf-8").splitlines()
-        lines = (folder / f"images_variant_{part}.txt").read_text(encoding="utf-8").splitlines()
+        variants = read_text(folder / AIRCRAFT.split).splitlines()
+        lines = read_text(folder / f"images_variant_{part}.txt").splitlines()
     except FileNotFoundError as error:
         raise DataError(
             f"expected the lists of {AIRCRAFT.name}, found no {error.filename}", LAYOUT_HINT
@@ -110,11 +109,14 @@ def _by_label(
 ) -> Dataset:
     """Group (path, label) pairs by label, in the order of the labels."""
     if not folder.is_dir():
-        raise DataError(f"{source} tells of photos in {folder}, where nothing is", LAYOUT_HINT)
+        raise DataError(f"{source} lists photos in {folder}, but there is no such folder", LAYOUT_HINT)
     files: dict[int, list[Path]] = {label: [] for label in sorted(names)}
-    for photo, label in photos:
-        files[label].append(folder / photo)
+    places = Photos(
+        source, [folder, *(folder / name for name in ("data", "images") if (folder / name).is_dir())]
+    )
+    for number, (photo, label) in enumerate(photos, 1):
+        files[label].append(places.find(photo, f"photo {number}"))
     if not any(files.values()):
         raise DataError(f"{source} lists no photos for this part", LAYOUT_HINT)
-    class_names = tuple(names[label].replace("_", " ") for label in files)
+    class_names = tuple(class_name(names[label]) for label in files)
     return Dataset(folder, class_names, tuple(tuple(listed) for listed in files.values()), template)

@@ -7,20 +7,27 @@ which photos of this one are drawn. All decoding goes through the one preprocess
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from rmatk.data.class_names import class_name
 from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.pictures.files import IMAGE_SUFFIXES, is_image, list_images, natural_key, visible_files
 from rmatk_runtime.pictures.preprocess import PreprocessSpec, load_image, normalise, resize
+from rmatk_runtime.pictures.walk import PassedOver, is_leftover, subfolders
 
 LAYOUT_HINT = "put the photos of each class into a subfolder named after it: DATA/<class name>/*.jpg"
 MOST_VALIDATION_SHOTS = 4
+"""Per class, as CoOp draws them; more where classes are so few that nothing could be fitted to these."""
+VALIDATION_SHOTS = 32
+"""In all, if photos are there: what temperature and reject threshold are fitted to."""
 _LISTED = 20
 
 
@@ -87,22 +94,37 @@ class FewShot:
     notes: tuple[str, ...]
 
 
-def read_folder(root: Path) -> Dataset:
+def read_folder(
+    root: Path,
+    passed: PassedOver | None = None,
+    of_class: Callable[[Path], list[Path]] = lambda folder: [folder],
+) -> Dataset:
     """Read the layout ``root/<class folder>/**/<image>``; underscores in folder names become spaces.
 
+    Args:
+        root: the folder of the class folders.
+        passed: counts what is not read.
+        of_class: the folders inside a class folder that are read.
+
     Raises:
-        DataError: no such folder, no class folders, a class without images, two folders with one name.
+        DataError: no such folder, no class folders, a class without images, two folders with one name or
+            that are one folder.
     """
+    passed = passed or PassedOver()
     if not root.is_dir():
         raise DataError(f"expected a folder of photos, found nothing at {root}", LAYOUT_HINT)
-    folders = sorted(
-        (f for f in root.iterdir() if f.is_dir() and f.name[0] != "."),
-        key=lambda folder: natural_key(folder.name),
-    )
+    folders = sorted(subfolders(root, passed), key=lambda folder: natural_key(folder.name))
+    loose = sum(is_image(file) and not is_leftover(file.name) for file in root.iterdir())
     if not folders:
-        raise DataError(f"expected one subfolder per class, found none in {root}", LAYOUT_HINT)
-    files = tuple(photos_below(folder) for folder in folders)
-    others = ", ".join(f"{count} {kind}" for kind, count in sorted(_others_below(folders).items()))
+        raise DataError(
+            f"expected one subfolder per class, found none in {root}"
+            + (f", but {loose} images that are in no class" if loose else ""),
+            LAYOUT_HINT,
+        )
+    _check_distinct(root, folders)
+    chosen = [of_class(folder) for folder in folders]
+    files = tuple(tuple(file for own in part for file in photos_below(own, passed)) for part in chosen)
+    others = ", ".join(f"{count} {kind}" for kind, count in sorted(_others_below(chain(*chosen)).items()))
     if empty := [folder.name for folder, images in zip(folders, files, strict=True) if not images]:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(
@@ -110,17 +132,37 @@ def read_folder(root: Path) -> Dataset:
             + (f"; found: {others}" if others else ""),
             "save them as JPEG or PNG" if others else "add photos to these folders, or remove them",
         )
-    names = tuple(folder.name.replace("_", " ") for folder in folders)
+    names = tuple(class_name(folder.name) for folder in folders)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(
             f"several folders of {root} give the class {', '.join(twice)}", "rename or merge them"
         )
     notes = (f"not read, since they are no images by their names: {others}",) if others else ()
+    if loose:
+        notes += (f"not read, in no class folder: {loose} images directly in {root}",)
     return Dataset(root, names, files, notes=notes)
 
 
+def _check_distinct(root: Path, folders: Sequence[Path]) -> None:
+    """Refuse two class folders that are one by a link, and a class folder that is a folder above."""
+    above = {folder.resolve() for folder in (root, *root.resolve().parents)}
+    places: dict[Path, Path] = {}
+    for folder in folders:
+        place = folder.resolve()
+        if place in above:
+            raise DataError(f"{folder} is a link to {place}, a folder above it", "remove the link")
+        if place in places:
+            raise DataError(
+                f"{places[place].name} and {folder.name} of {root} are one folder by a link",
+                "remove one of them",
+            )
+        places[place] = folder
+
+
 def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
-    """Draw ``shots`` photos per class for training and, from the rest, up to four for validation.
+    """Draw ``shots`` photos per class for training and, from the rest, some for validation.
+
+    These are up to four per class, or as many as make :data:`VALIDATION_SHOTS` of few classes.
 
     A class with fewer photos gives all it has to training; one note tells of all such classes.
 
@@ -132,7 +174,7 @@ def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
             f"expected at least two classes, found only {dataset.class_names[0]!r} in {dataset.root}",
             "add photos of what it is to be told from",
         )
-    kept = min(shots, MOST_VALIDATION_SHOTS)
+    kept = max(min(shots, MOST_VALIDATION_SHOTS), math.ceil(VALIDATION_SHOTS / len(dataset.class_names)))
     train, validation = [], []
     for name, files in zip(dataset.class_names, dataset.files, strict=True):
         order = _generator(seed, name).permutation(len(files))
@@ -244,15 +286,15 @@ def _unreadable(messages: Sequence[str], of: int) -> DataError:
     )
 
 
-def photos_below(folder: Path) -> tuple[Path, ...]:
+def photos_below(folder: Path, passed: PassedOver | None = None) -> tuple[Path, ...]:
     """Image files below a class folder, as the runtime lists them; an empty folder gives none."""
     try:
-        return tuple(list_images(folder))
+        return tuple(list_images(folder, passed))
     except SourceError:
         return ()
 
 
-def _others_below(folders: Sequence[Path]) -> Counter[str]:
+def _others_below(folders: Iterable[Path]) -> Counter[str]:
     """How many files of each ending are passed over: phones' HEIC, raw files of cameras; hidden ones not."""
     return Counter(
         path.suffix.lower() or path.name

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rmatk.calibration import Calibration, calibrate, fit_temperature, reject_threshold
+from rmatk.calibration import Calibration, calibrate, fit_temperature, kept_at_least, reject_threshold
 from rmatk_runtime.bundle.label_head import softmax
 
 
@@ -34,14 +34,19 @@ def test_the_temperature_is_the_minimum_of_a_fine_grid(temperature):
     assert loss(fitted) <= min(loss(fitted * 1.001), loss(fitted / 1.001))
 
 
-def test_the_threshold_is_the_largest_that_keeps_the_share():
-    logits, labels = drawn(1.0)
-    probabilities = softmax(logits)
-    sure = probabilities.max(axis=1)[probabilities.argmax(axis=1) == labels]
-    threshold = reject_threshold(logits, labels)
-    assert (sure >= threshold).mean() >= 0.95
-    assert (sure >= np.nextafter(threshold, 1)).mean() < 0.95
-    assert reject_threshold(logits, labels, kept=1.0) == sure.min()
+@pytest.mark.parametrize(("right", "kept"), [(10, 10 / 11), (19, 0.95), (24, 24 / 25), (100, 1 - 5 / 101)])
+def test_the_threshold_keeps_the_share_of_new_right_answers(right, kept):
+    """By simulation: all answers right, their scores drawn alike; the next one reaches the threshold."""
+    rng = np.random.default_rng(right)
+    labels = np.zeros(right, np.int64)
+    reached = []
+    for _ in range(4000):
+        logits = np.zeros((right + 1, 2))
+        logits[:, 0] = rng.exponential(3, right + 1)
+        threshold = reject_threshold(logits[:-1], labels)
+        reached.append(softmax(logits[-1:]).max() >= threshold)
+    assert kept_at_least(right) == pytest.approx(kept)
+    assert np.mean(reached) == pytest.approx(kept, abs=3 * math.sqrt(kept * (1 - kept) / 4000))
 
 
 def test_no_right_answer_gives_no_threshold():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from rmatk_runtime.errors import SourceError
+from rmatk_runtime.pictures.walk import PassedOver, walk
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
@@ -19,13 +19,13 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def list_images(folder: Path) -> list[Path]:
-    """All images below ``folder``, hidden ones left out, in natural order of their relative paths.
+def list_images(folder: Path, passed: PassedOver | None = None) -> list[Path]:
+    """All images below ``folder`` in natural order of their relative paths; ``passed`` counts what is not.
 
     Raises:
         SourceError: there is none.
     """
-    found = [path for path in visible_files(folder) if is_image(path)]
+    found = [path for path in visible_files(folder, passed) if is_image(path)]
     if not found:
         raise SourceError(
             f"no image in {folder}", f"files must end in one of {' '.join(sorted(IMAGE_SUFFIXES))}"
@@ -33,11 +33,9 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(str(path.relative_to(folder))))
 
 
-def visible_files(folder: Path) -> Iterator[Path]:
-    """All files below ``folder``, hidden ones and those in hidden folders left out."""
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(root, name) for name in names if not name.startswith("."))
+def visible_files(folder: Path, passed: PassedOver | None = None) -> Iterator[Path]:
+    """All files below ``folder`` but hidden ones and leftovers of systems: see :func:`walk`."""
+    return walk(folder, PassedOver() if passed is None else passed)
 
 
 def natural_key(text: str) -> list[tuple[int, str]]:

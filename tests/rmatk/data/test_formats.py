@@ -101,7 +101,7 @@ def test_split_files_that_cannot_be_used_are_named(coop, tmp_path):
     with pytest.raises(DataError, match="not a split file"):
         open_dataset(tmp_path / "other.json", "train")
     shutil.rmtree(coop / "101_ObjectCategories")
-    with pytest.raises(DataError, match="101_ObjectCategories, where nothing is"):
+    with pytest.raises(DataError, match="101_ObjectCategories, but there is no such folder"):
         open_dataset(coop, "train")
     with pytest.raises(DataError, match="lists no photos for this part"):
         open_dataset(write_split(tmp_path / "none.json", train=[["a", 0, "x"]]), "test")
