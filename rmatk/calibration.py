@@ -79,7 +79,7 @@ def calibrate(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], cl
             )
     else:
         notes.append(
-            f"no reject threshold: only {right} validation shots are answered rightly, of {LEAST_RIGHT} needed"
+            f"no reject threshold: only {right} of {LEAST_RIGHT} validation shots needed are answered rightly"
         )
     return Calibration(
         temperature=temperature,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from safetensors import numpy as safetensors
 from rmatk.backbones.backbone import Backbone
 from rmatk.calibration import Calibration
 from rmatk.config import TrainConfig
+from rmatk.data.duplicates import Fingerprints
 from rmatk.data.photos import FewShot
 from rmatk.method.model import AdaptedClip
 from rmatk_runtime.bundle.manifest import MANIFEST
@@ -77,9 +78,17 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Fitted to the validation shots; carried into the bundle."""
     versions: dict[str, str]
     adapter_sha256: str
+    class_map: dict[str, str] = {}
+    """Names that folders or labels were given by ``--class-names``, by code."""
+    fingerprints: Fingerprints = Fingerprints()
+    """Digests of the training photos, then of the validation photos."""
 
 
-_RECORD = Format(RunRecord, decisive=("config", "preprocess", "logit_scale", "calibration"))
+_RECORD = Format(
+    RunRecord,
+    added={"class_map": 1, "fingerprints": 1},
+    decisive=("config", "preprocess", "logit_scale", "calibration"),
+)
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,8 @@ def write_run(
     shots: FewShot,
     metrics: Metrics,
     calibration: Calibration,
+    class_map: Mapping[str, str] | None = None,
+    fingerprints: Fingerprints | None = None,
 ) -> RunRecord:
     """Write ``adapter.safetensors`` and then ``run.json`` into ``folder``; returns what the latter holds.
 
@@ -134,6 +145,8 @@ def write_run(
             calibration=calibration,
             versions=_versions(),
             adapter_sha256=sha256_file(folder / ADAPTER),
+            class_map=dict(class_map or {}),
+            fingerprints=fingerprints or Fingerprints(),
         )
         (folder / RECORD).write_bytes(_RECORD.encode(record))
     return record

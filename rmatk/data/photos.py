@@ -93,6 +93,11 @@ class FewShot:
     validation: Dataset
     notes: tuple[str, ...]
 
+    def flat(self) -> tuple[list[Path], list[int]]:
+        """Every file and its class index: the training photos, then the validation photos."""
+        (seen, known), (unseen, held) = self.train.flat(), self.validation.flat()
+        return [*seen, *unseen], [*known, *held]
+
 
 def read_folder(
     root: Path,
@@ -212,7 +217,7 @@ def without_unreadable(shots: FewShot, max_bad: float) -> FewShot:
     if not max_bad:
         return shots
     bad: dict[Path, str] = {}
-    files = [*shots.train.flat()[0], *shots.validation.flat()[0]]
+    files = shots.flat()[0]
     for file in files:
         try:
             load_image(file)

@@ -19,17 +19,21 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from rmatk.data.photos import image_batches
+from rmatk.data.photos import pixel_batches
 from rmatk.method.model import AdaptedClip, mean_of_templates
 from rmatk.training.augment import augmented
-from rmatk_runtime.arrays import Float32
+from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.errors import naming_storage_errors
-from rmatk_runtime.pictures.preprocess import PreprocessSpec, load_image, preprocess
+from rmatk_runtime.pictures.preprocess import PreprocessSpec, load_image, normalise, preprocess
 
 CacheMode = Literal["auto", "memory", "disk", "off"]
 MEMORY_BUDGET = 2 << 30
 """Bytes of activations that ``auto`` keeps in memory: about 3,500 photos of a ViT-B/16."""
+PROMPTS_AT_ONCE = 256
+"""Prompts that go through the text tower together: about 0.3 GB of activations with ViT-B/16's."""
+_KEPT_OF_A_BLOCK = 11  # measured: bytes that one block keeps for the backward pass, per byte of its input
 _BATCH = 32
 
 
@@ -114,12 +118,49 @@ class ImageStream:
 
 @dataclass(frozen=True)
 class TextCache:
-    """``x`` (C * T, L, D): what the first adapted block reads; ``lengths`` (C * T,); ``frozen`` (C, De)."""
+    """The prompts of all classes, in parts that bound the memory of a step.
 
-    x: Tensor
-    lengths: Tensor | None
+    ``parts``: what the first adapted block reads of up to :data:`PROMPTS_AT_ONCE` prompts (P, L, D), and
+    their lengths (P,) or None; each is as long as its longest prompt, and prompts of like length are
+    together. ``place`` (C * T,) int64: where each prompt, class by class, stands in the joined parts.
+    ``frozen`` (C, De).
+    """
+
+    parts: tuple[tuple[Tensor, Tensor | None], ...]
+    place: Tensor
     frozen: Tensor
     templates: int
+
+    def classes(self, prompts: Sequence[Tensor]) -> Tensor:
+        """Features of every part's prompts (P, De) -> class embeddings (C, De), unit length."""
+        return mean_of_templates(torch.cat(list(prompts))[self.place], self.templates)
+
+    def notes(self, blocks: int) -> tuple[str, ...]:
+        """What the prompts cost at every step of ``blocks`` adapted blocks; nothing where they are few."""
+        if len(self.parts) == 1:
+            return ()
+        kept = sum(x.nbytes for x, _ in self.parts)
+        used = _KEPT_OF_A_BLOCK * blocks * max(x.nbytes for x, _ in self.parts)
+        return (
+            f"{len(self.place)} prompts pass the text tower at every step, {PROMPTS_AT_ONCE} at a time: "
+            f"{kept / 1e6:,.0f} MB are kept of them, and about {used / 1e6:,.0f} MB are used in a step",
+        )
+
+    def reconstructed(self, model: AdaptedClip) -> tuple[Tensor, Tensor]:
+        """Class embeddings (C, De) and the text tower's reconstruction error, as if all ran at once.
+
+        Of several parts none keeps its activations: the backward pass runs each once more. The error is a
+        mean over real tokens, hence the parts' errors weighted by theirs.
+        """
+        run = model.text.reconstructed
+        if len(self.parts) == 1:
+            prompts, error = run(*self.parts[0])
+            return self.classes([prompts]), error
+        done = [checkpoint(run, *part, use_reentrant=False) for part in self.parts]
+        tokens = [float(x.shape[0] * x.shape[1] if n is None else n.sum()) for x, n in self.parts]
+        errors = torch.stack([error for _, error in done])
+        weights = errors.new_tensor(tokens) / sum(tokens)
+        return self.classes([prompts for prompts, _ in done]), (weights * errors).sum()
 
 
 @torch.no_grad()
@@ -128,12 +169,12 @@ def cache_images(
     files: Sequence[Path],
     labels: Sequence[int],
     spec: PreprocessSpec,
-    on_images: Callable[[int], None] = lambda count: None,
+    on_images: Callable[[UInt8], None] = lambda pixels: None,
     *,
     mode: CacheMode = "memory",
     folder: Path | None = None,
 ) -> ImageCache:
-    """Read photos and run the image tower's frozen part; ``on_images`` hears how many each batch had.
+    """Read photos and run the image tower's frozen part; ``on_images`` gets each batch (n, H, W, 3).
 
     Args:
         mode: ``auto`` keeps up to :data:`MEMORY_BUDGET` in memory and more than that on disk.
@@ -148,14 +189,14 @@ def cache_images(
     kept: Tensor | None = None
     frozen: list[Tensor] = []
     done = 0
-    for images in image_batches(files, spec, _BATCH):
-        x, lengths = model.image.lower(torch.from_numpy(images).to(device))
+    for pixels in pixel_batches(files, spec, _BATCH):
+        x, lengths = model.image.lower(torch.from_numpy(normalise(pixels, spec)).to(device))
         if kept is None:
             kept = torch.from_numpy(_room((len(files), *x.shape[1:]), mode, folder))
         kept[done : done + len(x)] = x.cpu()
         done += len(x)
         frozen.append(model.image.frozen(x, lengths))
-        on_images(len(images))
+        on_images(pixels)
     assert kept is not None
     return ImageCache(kept, torch.cat(frozen), torch.tensor(labels, device=device))
 
@@ -165,7 +206,7 @@ def stream_images(
     files: Sequence[Path],
     labels: Sequence[int],
     spec: PreprocessSpec,
-    on_images: Callable[[int], None] = lambda count: None,
+    on_images: Callable[[UInt8], None] = lambda pixels: None,
     *,
     augment: int | None = None,
 ) -> ImageStream:
@@ -174,23 +215,28 @@ def stream_images(
     Raises:
         DataError: naming every photo that cannot be read.
     """
-    for images in image_batches(files, spec, _BATCH):
-        on_images(len(images))
+    for pixels in pixel_batches(files, spec, _BATCH):
+        on_images(pixels)
     return ImageStream(model, tuple(files), torch.tensor(labels, device=model.backbone.device), spec, augment)
 
 
 @torch.no_grad()
 def cache_texts(model: AdaptedClip, names: Sequence[str], templates: Sequence[str]) -> TextCache:
     """Run the text tower's frozen part over every class's prompts."""
-    x, lengths = model.text.lower(model.tokens(names, templates))
-    frozen = mean_of_templates(model.text.frozen(x, lengths), len(templates))
-    return TextCache(x, lengths, frozen, len(templates))
+    tokens = model.tokens(names, templates)
+    order = torch.arange(len(tokens), device=tokens.device)
+    if len(tokens) > PROMPTS_AT_ONCE:
+        order = model.text.tower.lengths(tokens).argsort(stable=True)
+    parts = [model.text.lower(tokens[own]) for own in torch.split(order, PROMPTS_AT_ONCE)]
+    frozen = torch.cat([model.text.frozen(*part) for part in parts])
+    place = order.argsort()
+    return TextCache(tuple(parts), place, mean_of_templates(frozen[place], len(templates)), len(templates))
 
 
 @torch.no_grad()
 def class_logits(model: AdaptedClip, images: PhotoBatches, text: TextCache) -> tuple[Tensor, Tensor]:
     """(adapted, zero-shot) logits (N, C) of every photo, scaled, in float32 on the CPU."""
-    classes = mean_of_templates(model.text.adapted(text.x, text.lengths), text.templates)
+    classes = text.classes([model.text.adapted(*part) for part in text.parts])
     none = torch.empty(0, len(classes))
     adapted, frozen = [none], [none]
     everything = torch.arange(len(images.labels), device=images.labels.device)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rmatk.config import TrainConfig
 from rmatk.method.losses import LossTerms, classification, consistency
-from rmatk.method.model import AdaptedClip, mean_of_templates
+from rmatk.method.model import AdaptedClip
 from rmatk.training import distributed
 from rmatk.training.cache import PhotoBatches, TextCache
 from rmatk.training.checkpoint import TrainState
@@ -94,8 +94,7 @@ def losses(
     """
     x, frozen = images.batch(chosen, epoch)
     features, image_rec = model.image.reconstructed(x, None)
-    prompts, text_rec = model.text.reconstructed(text.x, text.lengths)
-    classes = mean_of_templates(prompts, text.templates)
+    classes, text_rec = text.reconstructed(model)
     labels = images.labels[chosen]
     logits = model.logit_scale * features @ classes.T
     terms = LossTerms(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -21,8 +22,10 @@ from torch import Tensor
 from rmatk.backbones.backbone import Backbone
 from rmatk.calibration import Calibration, calibrate
 from rmatk.config import Execution, TrainConfig
+from rmatk.data.class_names import check_twins, codes_note
+from rmatk.data.duplicates import Fingerprints, fingerprints, repeated_notes
 from rmatk.data.formats import open_dataset, prompts
-from rmatk.data.photos import FewShot, few_shot, without_unreadable
+from rmatk.data.photos import Dataset, FewShot, few_shot, without_unreadable
 from rmatk.method.model import AdaptedClip
 from rmatk.pages.run_report import ValidationAnswers, write_report
 from rmatk.run import METRICS, RECORD, Metrics, Run, load_run, run_folder, write_run
@@ -48,6 +51,8 @@ from rmatk.training.checkpoint import (
 )
 from rmatk.training.fit import Step, fit
 from rmatk.training.precision import resolved
+from rmatk.training.prompt_check import check_prompts
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.bundle.label_head import softmax
 from rmatk_runtime.errors import RunError, naming_storage_errors
 from rmatk_runtime.files import check_replaceable
@@ -55,6 +60,9 @@ from rmatk_runtime.files import check_replaceable
 
 class Listener:
     """Hears how training goes; this one does nothing."""
+
+    def noted(self, notes: Sequence[str]) -> None:
+        """What is to be known before training is paid for."""
 
     def started(self, photos: int, steps: int) -> None:
         """Before anything is computed."""
@@ -73,10 +81,13 @@ def train(
     out: Path,
     listener: Listener | None = None,
     execution: Execution | None = None,
+    *,
+    class_map: Mapping[str, str] | None = None,
 ) -> Run:
     """Train on labelled photos of any form and write the run folder ``out``, whole or not at all.
 
     A run that was killed goes on from its last checkpoint when this is called again with the same arguments.
+    ``class_map`` gives a name to each code that the photos' classes are called by.
 
     Raises:
         DataError: folders or photos that cannot be used.
@@ -86,9 +97,11 @@ def train(
     """
     check_replaceable(out, marker=RECORD)
     listener, execution = listener or Listener(), execution or Execution()
-    dataset = open_dataset(data, "train")
+    dataset = open_dataset(data, "train", class_map)
     config = msgspec.structs.replace(config, templates=prompts(dataset, config))
     shots = without_unreadable(few_shot(dataset, config.shots, config.seed), config.max_bad)
+    shots = replace(shots, notes=(*shots.notes, *_class_notes(backbone, dataset, config)))
+    listener.noted(shots.notes)
     model = AdaptedClip(backbone, config, torch.Generator().manual_seed(config.seed))
     config = msgspec.structs.replace(
         config,
@@ -99,11 +112,24 @@ def train(
     if distributed.is_main():
         with working_folder(out, fresh=execution.fresh) as work:
             distributed.wait_for_all()  # nobody looks for a checkpoint that --fresh is about to remove
-            _train_in(work, out, config, model, shots, listener, execution)
+            _train_in(work, out, config, model, shots, listener, execution, class_map)
     else:
         distributed.wait_for_all()
-        _train_in(partial_folder(out), out, config, model, shots, listener, execution)
+        _train_in(partial_folder(out), out, config, model, shots, listener, execution, class_map)
     return load_run(out)
+
+
+def _class_notes(backbone: Backbone, dataset: Dataset, config: TrainConfig) -> tuple[str, ...]:
+    """What to know of the class names.
+
+    Raises:
+        DataError: two names that are one, or that the text tower reads alike.
+    """
+    check_twins(dataset.class_names, dataset.root)
+    return (
+        *check_prompts(backbone, dataset.class_names, config.templates, dataset.root),
+        *codes_note(dataset.class_names, config.templates[0]),
+    )
 
 
 def _train_in(
@@ -114,6 +140,7 @@ def _train_in(
     shots: FewShot,
     listener: Listener,
     execution: Execution,
+    class_map: Mapping[str, str] | None,
 ) -> None:
     """Train in the folder ``work``, from its checkpoint if it has one, and write the run ``out``."""
     state = TrainState(model, config)
@@ -121,8 +148,11 @@ def _train_in(
     load_checkpoint(work, state, identity)
     count = len(shots.train.flat()[0])
     listener.started(count + len(shots.validation.flat()[0]), config.epochs * math.ceil(count / config.batch))
-    seen, unseen = _images(model, shots, config, execution, work, listener).split(count)
     text = cache_texts(model, shots.train.class_names, config.templates)
+    listener.noted(text.notes(len(model.text.blocks)))
+    images, prints = _images(model, shots, config, execution, work, listener)
+    shots = _noting_repeats(shots, prints, listener)
+    seen, unseen = images.split(count)
     if execution.compile:
         for tower in (model.image, model.text):
             setattr(tower, "reconstructed", torch.compile(tower.reconstructed))  # noqa: B010 - a method
@@ -138,7 +168,8 @@ def _train_in(
             with naming_storage_errors(out):
                 (partial / METRICS).write_bytes((work / METRICS).read_bytes())
             metrics, calibration, answers = _results(model, shots, seen, unseen, text)
-            write_report(partial, write_run(partial, config, model, shots, metrics, calibration), answers)
+            record = write_run(partial, config, model, shots, metrics, calibration, class_map, prints)
+            write_report(partial, record, answers)
         forget_checkpoint(work)
     distributed.wait_for_all()
 
@@ -174,15 +205,34 @@ def _images(
     execution: Execution,
     work: Path,
     listener: Listener,
-) -> ImageCache | ImageStream:
-    """The training photos and, after them, the validation photos."""
-    pairs = [part.flat() for part in (shots.train, shots.validation)]
-    files, labels = [f for own, _ in pairs for f in own], [n for _, own in pairs for n in own]
+) -> tuple[ImageCache | ImageStream, Fingerprints]:
+    """The training photos and, after them, the validation photos; and what tells each of them again."""
+    files, labels = shots.flat()
     spec = model.backbone.preprocess
+    found: list[Fingerprints] = []
+
+    def hear(pixels: UInt8) -> None:
+        start = sum(len(prints.files) for prints in found)
+        found.append(fingerprints(files[start : start + len(pixels)], pixels))
+        listener.read(len(pixels))
+
+    images: ImageCache | ImageStream
     if execution.cache == "off" or config.augment:
         seed = config.seed if config.augment else None
-        return stream_images(model, files, labels, spec, listener.read, augment=seed)
-    return cache_images(model, files, labels, spec, listener.read, mode=execution.cache, folder=work)
+        images = stream_images(model, files, labels, spec, hear, augment=seed)
+    else:
+        images = cache_images(model, files, labels, spec, hear, mode=execution.cache, folder=work)
+    return images, Fingerprints(
+        tuple(d for prints in found for d in prints.files),
+        tuple(d for prints in found for d in prints.pixels),
+    )
+
+
+def _noting_repeats(shots: FewShot, prints: Fingerprints, listener: Listener) -> FewShot:
+    """The same shots with notes on pictures that are there twice."""
+    notes = repeated_notes(*shots.flat(), prints, len(shots.train.flat()[0]))
+    listener.noted(notes)
+    return replace(shots, notes=(*shots.notes, *notes))
 
 
 def _size(file: Path) -> int | None:

@@ -93,7 +93,9 @@ def train_two_steps(backbone: Backbone) -> AdaptedClip:
     prompts, lengths = model.text.lower(model.tokens(("cat", "wolf", "tigers"), config.templates))
     frozen = mean_of_templates(model.text.frozen(prompts, lengths), 2)
     images = ImageCache(x, model.image.frozen(x, None), labels)
-    steps = list(fit(model, images, TextCache(prompts, lengths, frozen, 2), config))
+    steps = list(
+        fit(model, images, TextCache(((prompts, lengths),), torch.arange(len(prompts)), frozen, 2), config)
+    )
     assert len(steps) == 2 and all(np.isfinite(value) for step in steps for value in step.terms.values())
     return model
 
