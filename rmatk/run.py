@@ -32,6 +32,7 @@ from rmatk_runtime.bundle.manifest import MANIFEST
 from rmatk_runtime.errors import RunError, naming_storage_errors
 from rmatk_runtime.files import replacing_folder, sha256_file
 from rmatk_runtime.formats import Format
+from rmatk_runtime.intervals import wilson
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,42 @@ _RECORD = Format(
     added={"class_map": 1, "fingerprints": 1},
     decisive=("config", "preprocess", "logit_scale", "calibration"),
 )
+
+
+class Accuracies(msgspec.Struct, frozen=True):
+    """Accuracies on photos of one kind, with 95 % intervals (Wilson)."""
+
+    photos: str
+    """Which photos: they are to be named beside every accuracy."""
+    images: int
+    zero_shot: float
+    zero_shot_interval: tuple[float, float]
+    adapted: float
+    adapted_interval: tuple[float, float]
+
+
+def accuracies(record: RunRecord) -> tuple[Accuracies, ...]:
+    """What a run knows of itself: on validation photos, if it had any, and on those it was trained on."""
+    metrics = record.metrics
+    kinds = (
+        (
+            "validation photos, not trained on",
+            len(record.validation_files),
+            metrics.validation_zero_shot_accuracy,
+            metrics.validation_accuracy,
+        ),
+        (
+            "training photos, which it has seen",
+            len(record.train_files),
+            metrics.train_zero_shot_accuracy,
+            metrics.train_accuracy,
+        ),
+    )
+    return tuple(
+        Accuracies(photos, images, zero_shot, wilson(zero_shot, images), adapted, wilson(adapted, images))
+        for photos, images, zero_shot, adapted in kinds
+        if images and zero_shot is not None and adapted is not None
+    )
 
 
 @dataclass(frozen=True)

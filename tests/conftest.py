@@ -37,6 +37,7 @@ def pytest_configure() -> None:
     root = Path(__file__).parents[1]
     rooms = [str(root), str(root / "export"), str(root / "runtime")]
     os.environ["PYTHONPATH"] = os.pathsep.join([*rooms, *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is fetched, nor waited for
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so starts what a script puts into the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

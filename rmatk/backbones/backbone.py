@@ -95,7 +95,7 @@ def load_backbone(name: str, pretrained: str | None = None, device: str = "cpu")
     _check_device(device)
     if name in EMBEDDED:
         return _load_embedded(name, pretrained, device)
-    open_clip = _open_clip()
+    open_clip = open_clip_module()
     known = [*EMBEDDED, *open_clip.list_models()]
     if name not in known:
         close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
@@ -155,7 +155,7 @@ def _load_embedded(name: str, pretrained: str | None, device: str) -> Backbone:
         raise BackboneError(
             f"{name} carries its own weights; found --pretrained {pretrained}", "leave it out"
         )
-    _open_clip()
+    open_clip_module()
     embedded = importlib.import_module(EMBEDDED[name]).MODEL
     try:
         model = embedded.load().to(device)
@@ -171,7 +171,7 @@ def _load_embedded(name: str, pretrained: str | None, device: str) -> Backbone:
     )
 
 
-def _open_clip() -> Any:
+def open_clip_module() -> Any:
     """open_clip, imported beside whatever torchvision this machine has."""
     try:
         import_torchvision()

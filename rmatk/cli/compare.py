@@ -34,9 +34,14 @@ def compare(
             for a protocol that has none.
         RmatkError: what the protocol raises.
     """
-    from rmatk.backbones.backbone import load_backbone
+    from msgspec import structs
+
+    from rmatk.backbones.choice import chosen_device, device_note, load_chosen
     from rmatk.cli.console import print_notes
+    from rmatk.data.class_names import read_class_names
+    from rmatk.data.duplicates import equal_files
     from rmatk.data.formats import open_dataset, open_splits
+    from rmatk.data.photos import few_shot
     from rmatk.evaluation import protocols
 
     known = get_args(protocols.Protocol)
@@ -46,12 +51,24 @@ def compare(
     if bool(targets) != across:
         raise typer.BadParameter(f"--target: {protocol} needs {'at least one' if across else 'none'}")
     config, numbers, names = _config(settings), _seeds(seeds), _methods(methods)
-    backbone = load_backbone(config.model, config.pretrained, device)
-    data = open_splits(source)
-    tests = {path.resolve().stem: open_dataset(path, "test") for path in targets}
+    given = read_class_names(settings["class_names"]) if settings.get("class_names") else None
+    data = open_splits(source, given)
+    tests = {path.resolve().stem: open_dataset(path, "test", given) for path in targets}
     if len(tests) < len(targets):
         raise typer.BadParameter("--target: two of them have the same name")
+    backbone, notes = load_chosen(settings.get("model"), settings.get("pretrained"), chosen_device(device))
+    config = structs.replace(config, model=backbone.name, pretrained=backbone.pretrained)
     print_notes(data.train, data.test, *tests.values())
+    for line in (device_note(backbone.device), *(f"note: {note}" for note in notes)):
+        typer.echo(line, err=True)
+    shots = [few_shot(data.train, config.shots, seed).train for seed in numbers]
+    for test in (data.test, *tests.values()):
+        if same := equal_files(test, shots):
+            typer.echo(
+                f"warning: {len(same)} test photos of {test.root} are training shots, byte for byte, "
+                f"first {same[0]}",
+                err=True,
+            )
     with _progress(numbers, names, quiet=quiet) as listener:
         if protocol == "few-shot":
             return protocols.few_shot_accuracy(backbone, data, config, numbers, names, listener)

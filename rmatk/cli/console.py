@@ -94,11 +94,15 @@ def print_next(*commands: str) -> None:
 
 
 def progress_bar(*, quiet: bool = False) -> Progress:
-    """A progress bar on the error stream; silent when ``quiet`` or when the stream is not a terminal."""
+    """A progress bar on the error stream, or lines where that is no terminal; silent when ``quiet``."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from rmatk.cli.progress_lines import ProgressLines
+
     console = Console(stderr=True)
+    if not quiet and not console.is_terminal:
+        return ProgressLines()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -106,7 +110,7 @@ def progress_bar(*, quiet: bool = False) -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
-        disable=quiet or not console.is_terminal,
+        disable=quiet,
     )
 
 

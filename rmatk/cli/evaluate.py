@@ -56,7 +56,7 @@ _Template = Annotated[
 ]
 
 _OF_A_RUN = ("max_bad",)
-_OF_BOTH = ("run", "data", "source", "protocol", "batch", "device", "as_json")
+_OF_BOTH = ("run", "data", "source", "protocol", "batch", "class_names", "device", "as_json")
 
 
 @app.command("eval")
@@ -88,7 +88,13 @@ def evaluate(
     image_con_weight: _Float = None,
     text_con_weight: _Float = None,
     template: _Template = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 ...")] = "cpu",
+    class_names: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="As in rmatk train; unless told, those of the run.")
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ...; auto: a GPU where torch has one."),
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a run on photos it has not seen, or compare methods.
@@ -100,7 +106,8 @@ def evaluate(
         if run is None or data is None or source is not None:
             raise typer.BadParameter("give RUN and DATA; or --protocol and --data")
         _refuse(context, "--protocol", lambda name: name not in (*_OF_A_RUN, *_OF_BOTH))
-        _show(run, data, _measure(run, data, max_bad, batch or 64, device, quiet=as_json), as_json)
+        found = _measure(run, data, max_bad, batch or 64, class_names, device, quiet=as_json)
+        _show(run, data, found, as_json)
     elif run is not None or source is None:
         raise typer.BadParameter("a comparison takes its photos with --data, and no RUN")
     else:
@@ -117,19 +124,33 @@ def _refuse(context: typer.Context, place: str, useless: Callable[[str], bool]) 
         raise typer.BadParameter(f"{flags(wrong)} can be given with {place} only")
 
 
-def _measure(run: Path, data: Path, max_bad: float, batch: int, device: str, *, quiet: bool) -> EvalReport:
+def _measure(
+    run: Path,
+    data: Path,
+    max_bad: float,
+    batch: int,
+    class_names: Path | None,
+    device: str,
+    *,
+    quiet: bool,
+) -> EvalReport:
     """The run's accuracies on ``data``, with a progress bar."""
     from rmatk.backbones.backbone import load_backbone
+    from rmatk.backbones.choice import chosen_device, device_note
     from rmatk.cli.console import print_notes, progress_bar
+    from rmatk.data.class_names import read_class_names
     from rmatk.data.formats import open_dataset
     from rmatk.evaluation.accuracy import evaluate as evaluate_run
     from rmatk.run import load_run, restore
 
     loaded = load_run(run)
     config = loaded.record.config
-    dataset = open_dataset(data, "test")
+    names = read_class_names(class_names) if class_names else loaded.record.class_map
+    dataset = open_dataset(data, "test", names)
     print_notes(dataset)
-    model = restore(loaded, load_backbone(config.model, config.pretrained, device))
+    backbone = load_backbone(config.model, config.pretrained, chosen_device(device))
+    typer.echo(device_note(backbone.device), err=True)
+    model = restore(loaded, backbone)
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("photos", total=len(dataset.flat()[0]), note="")
         return evaluate_run(
@@ -139,21 +160,63 @@ def _measure(run: Path, data: Path, max_bad: float, batch: int, device: str, *, 
             dataset,
             batch=batch,
             max_bad=max_bad,
+            training=loaded.record.fingerprints,
             on_images=lambda count: progress.advance(task, count),
         )
 
 
 def _show(run: Path, data: Path, report: EvalReport, as_json: bool) -> None:
     from rmatk.cli.console import print_json, print_next, print_table
+    from rmatk_runtime.intervals import with_interval
 
     if as_json:
         print_json(report)
         return
     rows = [
-        (c.name, str(c.images), f"{c.zero_shot_accuracy:.1%}", f"{c.accuracy:.1%}") for c in report.per_class
+        (
+            c.name,
+            str(c.images),
+            with_interval(c.zero_shot_accuracy, c.images),
+            with_interval(c.accuracy, c.images),
+        )
+        for c in report.per_class
     ]
-    whole = ("all", str(report.images), f"{report.zero_shot_accuracy:.1%}", f"{report.accuracy:.1%}")
-    print_table(f"{run} on {data}", ("class", "photos", "zero-shot", "adapted"), [*rows, whole])
+    all_of = report.images
+    whole = (
+        "all",
+        str(all_of),
+        with_interval(report.zero_shot_accuracy, all_of),
+        with_interval(report.accuracy, all_of),
+    )
+    print_table(
+        f"{run} on {data}: accuracy with its 95 % interval",
+        ("class", "photos", "zero-shot", "adapted"),
+        [*rows, whole],
+    )
+    _say_what_was_trained_on(report)
     for message in report.unreadable:
         typer.echo(f"left out: {message}")
     print_next(command("rmatk", "export", run, "-o", "BUNDLE"))
+
+
+def _say_what_was_trained_on(report: EvalReport) -> None:
+    """A warning where the photos are not all new to the run."""
+    from rmatk_runtime.intervals import with_interval
+
+    if report.images_unseen is None:
+        typer.echo(
+            "note: the run does not record its photos: whether these are among them is not known", err=True
+        )
+    elif report.trained_on:
+        count, same = len(report.trained_on), report.trained_on_bytes
+        others = (
+            "all of them"
+            if report.accuracy_unseen is None
+            else "accuracy on the others: " + with_interval(report.accuracy_unseen, report.images_unseen)
+        )
+        shown = ", ".join(report.trained_on[:5]) + (f" and {count - 5} more" if count > 5 else "")
+        typer.echo(
+            f"warning: {count} of {report.images} photos were trained or validated on ({same} byte for byte, "
+            f"{count - same} by the same pixels): {shown}; {others}",
+            err=True,
+        )

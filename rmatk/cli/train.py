@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -29,8 +30,14 @@ def train(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run folder to write.")],
     model: Annotated[
-        str, typer.Option(metavar="NAME", help="rmatk-micro, or an open_clip model name.")
-    ] = "rmatk-micro",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="An open_clip model name, or rmatk-micro, the embedded toy. "
+            "ViT-B-16-quickgelu unless told, where its weights can be had.",
+            show_default=False,
+        ),
+    ] = None,
     pretrained: Annotated[
         str | None, typer.Option(metavar="TAG|FILE", help="open_clip tag, or a local file of weights.")
     ] = None,
@@ -87,7 +94,16 @@ def train(
             metavar="NAME", help="auto, fp32, bf16 or fp16; auto: 16 bits on a GPU, fp32 on most CPUs."
         ),
     ] = "auto",
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 ...")] = "cpu",
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Names for classes whose folders are codes: lines of code,name, or JSON."
+        ),
+    ] = None,
+    device: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ...; auto: a GPU where torch has one."),
+    ] = "auto",
     cache: Annotated[
         Literal["auto", "memory", "disk", "off"],
         typer.Option(metavar="NAME", help="Where frozen activations are kept: auto, memory, disk or off."),
@@ -110,6 +126,8 @@ def train(
 
     After an interruption, the same command continues the run.
     """
+    from msgspec import structs
+
     from rmatk.config import Execution, TrainConfig
 
     if optimizer != "sgd" and "momentum" in typed(context):
@@ -121,24 +139,33 @@ def train(
             "note: --augment turns the image cache off: every step runs the whole image tower", err=True
         )
 
-    from rmatk.backbones.backbone import load_backbone
+    from rmatk.backbones.choice import chosen_device, device_note, load_chosen
     from rmatk.cli.console import progress_bar
+    from rmatk.data.class_names import read_class_names
     from rmatk.training import distributed
     from rmatk.training.train import train as train_run
 
-    with distributed.group(device) as own:
+    class_map = read_class_names(class_names) if class_names else None
+    told: list[str] = []
+    with distributed.group(chosen_device(device)) as own:
         main = distributed.is_main()
-        backbone = load_backbone(config.model, config.pretrained, own)
+        backbone, notes = load_chosen(model, pretrained, own)
+        config = structs.replace(config, model=backbone.name, pretrained=backbone.pretrained)
         try:
             with progress_bar(quiet=as_json or not main) as progress:
-                listener = _listener(progress, tensorboard if main else None)
-                run = train_run(config, backbone, data, out, listener, execution)
+                listener = _listener(progress, tensorboard if main else None, told)
+                if main:
+                    typer.echo(device_note(backbone.device), err=True)
+                    listener.noted(notes)
+                run = train_run(
+                    config, backbone, data, out, listener, execution, class_map=class_map, notes=notes
+                )
         except KeyboardInterrupt:
             if main:
                 _say_how_to_resume(out)
             raise typer.Exit(130) from None
     if main:
-        _show(run, as_json)
+        _show(run, as_json, told)
 
 
 def _settings(given: dict[str, object], kind: type[Settings]) -> Settings:
@@ -166,7 +193,7 @@ def _say_how_to_resume(out: Path) -> None:
         typer.echo("interrupted before the first checkpoint; nothing was written", err=True)
 
 
-def _listener(progress: Progress, tensorboard: Path | None) -> Listener:
+def _listener(progress: Progress, tensorboard: Path | None, told: list[str]) -> Listener:
     """Shows training on a progress bar: loss, the batch's accuracy, photos per second."""
     import time
 
@@ -174,6 +201,11 @@ def _listener(progress: Progress, tensorboard: Path | None) -> Listener:
     from rmatk.training.train import Listener
 
     class Bars(Listener):
+        def noted(self, notes: Sequence[str]) -> None:
+            for note in notes:
+                typer.echo(f"note: {note}", err=True)
+                told.append(note)
+
         def started(self, photos: int, steps: int) -> None:
             self.photos = progress.add_task("photos", total=photos, note="")
             self.steps = progress.add_task("training", total=steps, note="")
@@ -200,37 +232,36 @@ def _listener(progress: Progress, tensorboard: Path | None) -> Listener:
     return TensorBoard(tensorboard, Bars())
 
 
-def _show(run: Run, as_json: bool) -> None:
-    """The result as JSON, or as a table and the next command."""
+def _show(run: Run, as_json: bool, told: Sequence[str]) -> None:
+    """The result as JSON, or as a table, the notes that were not ``told`` before, and the next command."""
     import msgspec
 
     from rmatk.cli.console import print_json, print_next, print_table
+    from rmatk.run import accuracies
+    from rmatk_runtime.intervals import with_interval
 
     record = run.record
+    found = accuracies(record)
     if as_json:
-        print_json({"run": str(run.path), "notes": record.notes, **msgspec.to_builtins(record.metrics)})
+        metrics = msgspec.to_builtins(record.metrics)
+        print_json({"run": str(run.path), "notes": record.notes, **metrics, "accuracies": found})
         return
-    metrics = record.metrics
-    rows = [
-        ("training shots", len(record.train_files), metrics.train_zero_shot_accuracy, metrics.train_accuracy),
-        (
-            "validation shots",
-            len(record.validation_files),
-            metrics.validation_zero_shot_accuracy,
-            metrics.validation_accuracy,
-        ),
-    ]
     print_table(
         f"{record.config.model} on {len(record.class_names)} classes -> {run.path}",
-        ("accuracy on", "photos", "zero-shot", "adapted"),
+        ("accuracy on (95 % interval)", "photos", "zero-shot", "adapted"),
         [
-            (name, str(count), f"{zero_shot:.1%}", f"{adapted:.1%}")
-            for name, count, zero_shot, adapted in rows
-            if zero_shot is not None and adapted is not None
+            (
+                a.photos,
+                str(a.images),
+                with_interval(a.zero_shot, a.images),
+                with_interval(a.adapted, a.images),
+            )
+            for a in found
         ],
     )
     for note in record.notes:
-        typer.echo(f"note: {note}")
+        if note not in told:
+            typer.echo(f"note: {note}")
     print_next(
         command("rmatk", "eval", run.path, "TEST_PHOTOS"),
         command("rmatk", "export", run.path, "-o", "BUNDLE"),

@@ -33,6 +33,14 @@ def fingerprints(files: Sequence[Path], pixels: UInt8) -> Fingerprints:
     )
 
 
+def joined(parts: Sequence[Fingerprints]) -> Fingerprints:
+    """The digests of several batches as one."""
+    return Fingerprints(
+        tuple(digest for part in parts for digest in part.files),
+        tuple(digest for part in parts for digest in part.pixels),
+    )
+
+
 def seen_before(photos: Fingerprints, training: Fingerprints) -> tuple[list[int], list[int]]:
     """Numbers of photos that are also in training: byte for byte, and otherwise with the same pixels."""
     files, pixels = set(training.files), set(training.pixels)
@@ -42,10 +50,10 @@ def seen_before(photos: Fingerprints, training: Fingerprints) -> tuple[list[int]
     return same, alike
 
 
-def equal_files(photos: Dataset, others: Dataset) -> list[Path]:
-    """Photos that are byte for byte in ``others`` too; only files of equal size are read."""
+def equal_files(photos: Dataset, others: Sequence[Dataset]) -> list[Path]:
+    """Photos that are byte for byte in one of ``others`` too; only files of equal size are read."""
     sizes: dict[int, list[Path]] = defaultdict(list)
-    for file in others.flat()[0]:
+    for file in {file for other in others for file in other.flat()[0]}:
         if file.is_file():
             sizes[file.stat().st_size].append(file)
     digests: dict[int, set[str]] = {}

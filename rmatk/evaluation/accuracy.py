@@ -8,9 +8,12 @@ import msgspec
 import torch
 from torch import Tensor
 
-from rmatk.data.photos import Dataset, image_batches
+from rmatk.data.duplicates import Fingerprints, fingerprints, joined, seen_before
+from rmatk.data.photos import Dataset, pixel_batches
 from rmatk.method.model import AdaptedClip
 from rmatk_runtime.errors import DataError
+from rmatk_runtime.intervals import wilson
+from rmatk_runtime.pictures.preprocess import normalise
 
 
 class ClassReport(msgspec.Struct, frozen=True):
@@ -20,6 +23,9 @@ class ClassReport(msgspec.Struct, frozen=True):
     images: int
     accuracy: float
     zero_shot_accuracy: float
+    accuracy_interval: tuple[float, float] = (0.0, 1.0)
+    """95 % (Wilson)."""
+    zero_shot_interval: tuple[float, float] = (0.0, 1.0)
 
 
 class EvalReport(msgspec.Struct, frozen=True):
@@ -31,6 +37,16 @@ class EvalReport(msgspec.Struct, frozen=True):
     per_class: tuple[ClassReport, ...]
     unreadable: tuple[str, ...] = ()
     """What was wrong with each photo that was left out."""
+    accuracy_interval: tuple[float, float] = (0.0, 1.0)
+    """95 % (Wilson), as if the photos were independent."""
+    zero_shot_interval: tuple[float, float] = (0.0, 1.0)
+    trained_on: tuple[str, ...] = ()
+    """Photos that the run was trained or validated on, byte for byte or by their pixels; counted above."""
+    trained_on_bytes: int = 0
+    """How many of them byte for byte."""
+    images_unseen: int | None = None
+    """The others; None: the run does not record its photos."""
+    accuracy_unseen: float | None = None
 
 
 def known_labels(dataset: Dataset, class_names: tuple[str, ...]) -> list[int]:
@@ -55,11 +71,13 @@ def evaluate(
     *,
     batch: int = 64,
     max_bad: float = 0.0,
+    training: Fingerprints | None = None,
     on_images: Callable[[int], None] = lambda count: None,
 ) -> EvalReport:
     """Classify every photo of ``dataset`` with and without the adapters.
 
     Up to the share ``max_bad`` of photos may be unreadable: these are listed in the report and count nowhere.
+    ``training``: digests of the photos that the model was trained on, to find them among these.
 
     Raises:
         DataError: unknown classes, more unreadable photos than that, or none that can be read.
@@ -69,19 +87,43 @@ def evaluate(
     frozen_classes = model.class_embeddings(class_names, templates, frozen=True)
     adapted, frozen = [], []
     bad: dict[int, str] = {}
-    batches = image_batches(
-        dataset.flat()[0], model.backbone.preprocess, batch, max_bad=max_bad, on_bad=bad.__setitem__
-    )
-    for images in batches:
-        x, lengths = model.image.lower(torch.from_numpy(images).to(model.backbone.device))
+    files = dataset.flat()[0]
+    spec, device = model.backbone.preprocess, model.backbone.device
+    prints: list[Fingerprints] = []
+    read = 0
+    for pixels in pixel_batches(files, spec, batch, max_bad=max_bad, on_bad=bad.__setitem__):
+        x, lengths = model.image.lower(torch.from_numpy(normalise(pixels, spec)).to(device))
         adapted.append((model.image.adapted(x, lengths) @ adapted_classes.T).argmax(dim=-1).cpu())
         frozen.append((model.image.frozen(x, lengths) @ frozen_classes.T).argmax(dim=-1).cpu())
-        on_images(len(images))
+        readable = [file for number, file in enumerate(files) if number not in bad]
+        prints.append(fingerprints(readable[read : read + len(pixels)], pixels))
+        read += len(pixels)
+        on_images(len(pixels))
     if not adapted:
         raise DataError(f"{dataset.root} has no photo that can be read", "give photos to measure on")
     truth = torch.tensor([label for index, label in enumerate(labels) if index not in bad])
     right, zero_shot = torch.cat(adapted) == truth, torch.cat(frozen) == truth
-    return _report(class_names, truth, right, zero_shot, tuple(bad.values()))
+    report = _report(class_names, truth, right, zero_shot, tuple(bad.values()))
+    if training is None or not training.files:
+        return report
+    names = [name for number, name in enumerate(dataset.relative()) if number not in bad]
+    return _without_seen(report, names, right, seen_before(joined(prints), training))
+
+
+def _without_seen(
+    report: EvalReport, names: list[str], right: Tensor, seen: tuple[list[int], list[int]]
+) -> EvalReport:
+    """The report with the photos that were trained on, and the accuracy on the others."""
+    known = sorted({*seen[0], *seen[1]})
+    new = torch.ones(len(names), dtype=torch.bool)
+    new[known] = False
+    return msgspec.structs.replace(
+        report,
+        trained_on=tuple(names[number] for number in known),
+        trained_on_bytes=len(seen[0]),
+        images_unseen=int(new.sum()),
+        accuracy_unseen=_share(right[new]) if new.any() else None,
+    )
 
 
 def _report(
@@ -92,8 +134,19 @@ def _report(
     for index, name in enumerate(class_names):
         own = truth == index
         if own.any():
-            classes.append(ClassReport(name, int(own.sum()), _share(right[own]), _share(zero_shot[own])))
-    return EvalReport(len(truth), _share(right), _share(zero_shot), tuple(classes), bad)
+            shares = _share(right[own]), _share(zero_shot[own])
+            intervals = (wilson(share, int(own.sum())) for share in shares)
+            classes.append(ClassReport(name, int(own.sum()), *shares, *intervals))
+    accuracy, frozen = _share(right), _share(zero_shot)
+    return EvalReport(
+        len(truth),
+        accuracy,
+        frozen,
+        tuple(classes),
+        bad,
+        accuracy_interval=wilson(accuracy, len(truth)),
+        zero_shot_interval=wilson(frozen, len(truth)),
+    )
 
 
 def _share(hits: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rmatk.training.fit import Step
@@ -22,6 +23,10 @@ class TensorBoard(Listener):
             raise MissingExtraError("tensorboard", "tensorboard") from error
         self.writer = SummaryWriter(str(folder))
         self.then = then
+
+    def noted(self, notes: Sequence[str]) -> None:
+        """See :meth:`Listener.noted`."""
+        self.then.noted(notes)
 
     def started(self, photos: int, steps: int) -> None:
         """See :meth:`Listener.started`."""

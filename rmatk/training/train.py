@@ -23,7 +23,7 @@ from rmatk.backbones.backbone import Backbone
 from rmatk.calibration import Calibration, calibrate
 from rmatk.config import Execution, TrainConfig
 from rmatk.data.class_names import check_twins, codes_note
-from rmatk.data.duplicates import Fingerprints, fingerprints, repeated_notes
+from rmatk.data.duplicates import Fingerprints, fingerprints, joined, repeated_notes
 from rmatk.data.formats import open_dataset, prompts
 from rmatk.data.photos import Dataset, FewShot, few_shot, without_unreadable
 from rmatk.method.model import AdaptedClip
@@ -83,11 +83,12 @@ def train(
     execution: Execution | None = None,
     *,
     class_map: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> Run:
     """Train on labelled photos of any form and write the run folder ``out``, whole or not at all.
 
     A run that was killed goes on from its last checkpoint when this is called again with the same arguments.
-    ``class_map`` gives a name to each code that the photos' classes are called by.
+    ``class_map`` gives a name to each code that the photos' classes are called by; ``notes`` are recorded.
 
     Raises:
         DataError: folders or photos that cannot be used.
@@ -102,6 +103,7 @@ def train(
     shots = without_unreadable(few_shot(dataset, config.shots, config.seed), config.max_bad)
     shots = replace(shots, notes=(*shots.notes, *_class_notes(backbone, dataset, config)))
     listener.noted(shots.notes)
+    shots = replace(shots, notes=(*notes, *shots.notes))
     model = AdaptedClip(backbone, config, torch.Generator().manual_seed(config.seed))
     config = msgspec.structs.replace(
         config,
@@ -222,10 +224,7 @@ def _images(
         images = stream_images(model, files, labels, spec, hear, augment=seed)
     else:
         images = cache_images(model, files, labels, spec, hear, mode=execution.cache, folder=work)
-    return images, Fingerprints(
-        tuple(d for prints in found for d in prints.files),
-        tuple(d for prints in found for d in prints.pixels),
-    )
+    return images, joined(found)
 
 
 def _noting_repeats(shots: FewShot, prints: Fingerprints, listener: Listener) -> FewShot:

@@ -228,7 +228,9 @@ def test_the_commands_train_and_eval(tiny, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(backbone, "load_backbone", lambda name, pretrained, device: tiny)
     run = str(tmp_path / "run")
     flags = ["--shots", "4", "--epochs", "8", "--lr", "0.01", "--template", "my {}", "--template", "a {}"]
-    trained = CliRunner().invoke(app, ["train", str(photos), "-o", run, *flags, "--json"])
+    trained = CliRunner().invoke(
+        app, ["train", str(photos), "-o", run, "--model", "rmatk-micro", *flags, "--json"]
+    )
     assert trained.exit_code == 0, trained.output
     assert json.loads(trained.stdout)["train_accuracy"] > 0.5
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -238,7 +240,10 @@ def test_the_commands_train_and_eval(tiny, photos, tmp_path, monkeypatch):
     report = json.loads(evaluated.stdout)
     assert report["images"] == 24
     assert report["accuracy"] > report["zero_shot_accuracy"]
-    for command in (["train", str(photos), "-o", run, *flags], ["eval", run, str(photos)]):
+    for command in (
+        ["train", str(photos), "-o", run, "--model", "rmatk-micro", *flags],
+        ["eval", run, str(photos)],
+    ):
         shown = CliRunner().invoke(app, command)
         assert shown.exit_code == 0, shown.output
         assert "zero-shot" in shown.stdout
@@ -250,10 +255,10 @@ def test_the_flags_defaults_are_the_configurations():
 
     flags = {name: p.default for name, p in inspect.signature(command).parameters.items()}
     config = TrainConfig()
-    assert flags.pop("template") is None
+    assert flags.pop("template") is None and flags.pop("model") is None
     shared = flags.keys() & set(TrainConfig.__struct_fields__)
     assert {name: flags[name] for name in shared} == {name: getattr(config, name) for name in shared}
-    assert set(TrainConfig.__struct_fields__) - shared == {"templates"}
+    assert set(TrainConfig.__struct_fields__) - shared == {"templates", "model"}
     execution = Execution()
     assert {n: flags[n] for n in execution.__struct_fields__} == msgspec.structs.asdict(execution)
 
@@ -279,7 +284,18 @@ def test_tensorboard_hears_every_step_or_is_named_as_missing(tiny, photos, tmp_p
             """Nothing is held back."""
 
     monkeypatch.setattr(backbone, "load_backbone", lambda name, pretrained, device: tiny)
-    command = ["train", str(photos), "-o", str(tmp_path / "run"), "--shots", "4", "--epochs", "1"]
+    command = [
+        "train",
+        str(photos),
+        "-o",
+        str(tmp_path / "run"),
+        "--model",
+        "rmatk-micro",
+        "--shots",
+        "4",
+        "--epochs",
+        "1",
+    ]
     command += ["--tensorboard", str(tmp_path / "logs")]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     missing = CliRunner().invoke(app, command)

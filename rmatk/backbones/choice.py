@@ -1,0 +1,79 @@
+"""The backbone and device to use where none is named.
+
+The embedded rmatk-micro was trained on drawn pictures, for demonstrations and tests; on photographs a CLIP
+that has seen photographs is far better. Where its weights are neither cached nor within reach, rmatk-micro is
+used instead, and a note says so.
+"""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+
+import torch
+
+from rmatk.backbones import backbone
+from rmatk.backbones.backbone import MICRO, Backbone
+
+DEFAULT_MODEL, DEFAULT_PRETRAINED = "ViT-B-16-quickgelu", "openai"
+"""CLIP as RMAdapter's paper uses it."""
+_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+)
+_SECONDS = 4.0
+
+
+def load_chosen(model: str | None, pretrained: str | None, device: str) -> tuple[Backbone, tuple[str, ...]]:
+    """The backbone that was named, or the default; and notes on the choice.
+
+    Raises:
+        BackboneError, MissingExtraError: see :func:`rmatk.backbones.backbone.load_backbone`.
+    """
+    if model is not None:
+        return backbone.load_backbone(model, pretrained, device), ()
+    if pretrained is not None or weights_at_hand():
+        tag = pretrained or DEFAULT_PRETRAINED
+        note = f"--model is not given: {DEFAULT_MODEL} with --pretrained {tag}"
+        return backbone.load_backbone(DEFAULT_MODEL, tag, device), (note,)
+    return backbone.load_backbone(MICRO, None, device), (
+        f"--model is not given, and the weights of {DEFAULT_MODEL} ({DEFAULT_PRETRAINED}) are neither cached "
+        f"nor within reach: {MICRO} is used, which was trained on drawn pictures and serves demonstrations. "
+        f"For photographs connect once, or give --model {DEFAULT_MODEL} --pretrained FILE",
+    )
+
+
+def chosen_device(name: str) -> str:
+    """``auto``: the first GPU that torch can use, else the CPU; any other name as it is."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_note(device: torch.device) -> str:
+    """Where it is computed, in words."""
+    if device.type == "cuda":
+        return f"device: {device} ({torch.cuda.get_device_name(device)})"
+    return f"device: {device}, {torch.get_num_threads()} threads"
+
+
+def weights_at_hand() -> bool:
+    """Whether the default backbone's weights are cached, or the place they come from answers in seconds."""
+    open_clip = backbone.open_clip_module()
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    repository = open_clip.get_pretrained_cfg(DEFAULT_MODEL, DEFAULT_PRETRAINED)["hf_hub"].strip("/")
+    if any(isinstance(huggingface_hub.try_to_load_from_cache(repository, name), str) for name in _WEIGHTS):
+        return True
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        urllib.request.urlopen(request, timeout=_SECONDS).close()
+    except urllib.error.HTTPError:
+        return True  # it answers
+    except (OSError, ValueError):
+        return False
+    return True
