@@ -142,10 +142,10 @@ def read_folder(
         raise DataError(
             f"several folders of {root} give the class {', '.join(twice)}", "rename or merge them"
         )
-    notes = (f"not read, since they are no images by their names: {others}",) if others else ()
+    notes = [f"not read, since they are no images by their names: {others}"] if others else []
     if loose:
-        notes += (f"not read, in no class folder: {loose} images directly in {root}",)
-    return Dataset(root, names, files, notes=notes)
+        notes.append(f"not read, in no class folder: {loose} images directly in {root}")
+    return Dataset(root, names, files, notes=tuple(notes))
 
 
 def _check_distinct(root: Path, folders: Sequence[Path]) -> None:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -226,7 +226,8 @@ def cache_texts(model: AdaptedClip, names: Sequence[str], templates: Sequence[st
     tokens = model.tokens(names, templates)
     order = torch.arange(len(tokens), device=tokens.device)
     if len(tokens) > PROMPTS_AT_ONCE:
-        order = model.text.tower.lengths(tokens).argsort(stable=True)
+        tower: Any = model.text.tower
+        order = tower.lengths(tokens).argsort(stable=True)
     parts = [model.text.lower(tokens[own]) for own in torch.split(order, PROMPTS_AT_ONCE)]
     frozen = torch.cat([model.text.frozen(*part) for part in parts])
     place = order.argsort()
