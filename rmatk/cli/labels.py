@@ -91,7 +91,7 @@ def rename(
 def replace(
     context: typer.Context,
     file: Annotated[
-        typer.FileText,
+        typer.FileBinaryRead,
         typer.Argument(
             metavar="FILE", help="One class per line, then tabs and prompts if wanted; - is standard input."
         ),
@@ -99,9 +99,15 @@ def replace(
     as_json: _Json = False,
 ) -> None:
     """Replace all classes by those in a file."""
+    from rmatk_runtime.errors import LabelError
     from rmatk_runtime.labels.editor import set_labels
+    from rmatk_runtime.text_files import decode_text
 
-    rows = [line.rstrip("\r\n").split("\t") for line in file if line.strip()]
+    try:
+        lines = decode_text(file.read()).splitlines()
+    except ValueError as error:
+        raise LabelError(f"{file.name}: {error}") from error
+    rows = [line.split("\t") for line in lines if line.strip()]
     wanted = [(name, [text for text in templates if text]) for name, *templates in rows]
     _print(context.obj, set_labels(context.obj, wanted), as_json)
 

@@ -62,7 +62,8 @@ def read_table(path: Path, part: Part | None = None, folders: Sequence[Path] = (
     if not rows:
         raise DataError(f"expected lines of path,label in {path}, found none", CSV_HINT)
     rows, notes = _of_part(path, rows, columns.split, part)
-    photos = Photos(path, [path.parent, *folders, *_below(path.parent)])
+    below = sorted({*folders, *_below(path.parent)}, key=lambda folder: _rank(folder, path))
+    photos = Photos(path, [path.parent, *below])
     files: dict[str, list[Path]] = {}
     for number, row in rows:
         if len(row) <= max(columns.path, columns.label or 0) or not row[columns.path]:
@@ -200,6 +201,12 @@ def _values(rows: Sequence[Row], column: int) -> list[str]:
 
 def _value(row: Sequence[str], column: int) -> str:
     return row[column] if column < len(row) else ""
+
+
+def _rank(folder: Path, table: Path) -> tuple[int, str]:
+    """Where to look first: beside ``train.csv`` in ``train``, then in folders of no part, then in others."""
+    own, of = part_of(folder.name), part_of(table.stem, file=True)
+    return (0 if own is not None and own == of else 1 if own is None else 2), folder.name
 
 
 def _below(folder: Path) -> list[Path]:

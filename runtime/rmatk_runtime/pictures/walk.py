@@ -65,8 +65,9 @@ def subfolders(folder: Path, passed: PassedOver) -> list[Path]:
 
 
 def walk(folder: Path, passed: PassedOver) -> Iterator[Path]:
-    """All files below ``folder``, through linked folders; each folder once."""
-    seen = {_identity(folder)}
+    """All files below ``folder``, through linked folders; each folder once, and none above ``folder``."""
+    whole = folder.resolve()
+    seen = {_identity(place) for place in (whole, *whole.parents)}
     stack = [folder]
     while stack:
         for path in _entries(stack.pop(), passed):
