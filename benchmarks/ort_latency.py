@@ -53,7 +53,8 @@ import sys, numpy as np, torch
 from pathlib import Path
 from rmatk.backbones.backbone import load_backbone
 from rmatk.run import load_run, restore
-from rmatk_runtime.pictures.preprocess import load_image, preprocess
+from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.preprocess import preprocess
 run = load_run(Path(sys.argv[1]))
 model = restore(run, load_backbone(run.record.config.model, run.record.config.pretrained))
 image = preprocess(load_image(Path(sys.argv[2])), run.record.preprocess)

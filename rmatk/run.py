@@ -87,7 +87,7 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 _RECORD = Format(
     RunRecord,
-    added={"class_map": 1, "fingerprints": 1},
+    added={"class_map": 1, "fingerprints": 1, "preprocess.passes": 1, "preprocess.stretch": 1},
     decisive=("config", "preprocess", "logit_scale", "calibration"),
 )
 

@@ -345,8 +345,8 @@ def test_every_command_that_reads_photos_tells_of_those_it_does_not(rmatk, micro
     assert rmatk("export", run, "-o", bundle, "--golden", "none")[0] == 0
     for part in ("train", "test"):
         shutil.copytree(micro_run / "photos", photos / part)
-        (photos / part / "red_thing" / "IMG_1.HEIC").write_bytes(b"")
-    note = "note: not read, since they are no images by their names: 1 .heic\n"
+        (photos / part / "red_thing" / "IMG_1.NEF").write_bytes(b"")
+    note = "note: not read, since they are no images by their names: 1 .nef\n"
     quick = ("--model", "rmatk-micro", "--shots", 1, "--epochs", 1, "--seeds", 1, "--methods", "zero-shot")
     for arguments in (
         ("eval", run, photos),

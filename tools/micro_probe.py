@@ -41,7 +41,9 @@ def read_folder(folder: Path, shots: int | None = None, seed: int = 0) -> tuple[
         files = sorted(p for p in place.iterdir() if p.is_file())
         if shots is not None:
             files = [files[i] for i in sorted(rng.permutation(len(files))[:shots])]
-        images += [preprocess([Image.open(file).convert("RGB")])[0] for file in files]
+        images += [
+            preprocess([Image.open(file, formats=("JPEG", "PNG")).convert("RGB")])[0] for file in files
+        ]
         labels += [label] * len(files)
     return torch.stack(images), torch.tensor(labels)
 

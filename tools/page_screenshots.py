@@ -97,7 +97,7 @@ def photograph(url: str, out: Path) -> None:
 def save(driver: Chrome, path: Path) -> None:
     """What is seen, in a palette of 128 colours: a fifth of the bytes."""
     shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-    picture = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+    picture = Image.open(io.BytesIO(base64.b64decode(shot["data"])), formats=("PNG",)).convert("RGB")
     picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 

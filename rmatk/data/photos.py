@@ -19,8 +19,16 @@ import numpy as np
 from rmatk.data.class_names import class_name
 from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.errors import DataError, SourceError
-from rmatk_runtime.pictures.files import IMAGE_SUFFIXES, is_image, list_images, natural_key, visible_files
-from rmatk_runtime.pictures.preprocess import PreprocessSpec, load_image, normalise, resize
+from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.files import (
+    IMAGE_SUFFIXES,
+    is_image,
+    list_images,
+    natural_key,
+    needs_heic,
+    visible_files,
+)
+from rmatk_runtime.pictures.preprocess import PreprocessSpec, normalise, resize
 from rmatk_runtime.pictures.walk import PassedOver, is_leftover, subfolders
 
 LAYOUT_HINT = "put the photos of each class into a subfolder named after it: DATA/<class name>/*.jpg"
@@ -29,6 +37,7 @@ MOST_VALIDATION_SHOTS = 4
 VALIDATION_SHOTS = 32
 """In all, if photos are there: what temperature and reject threshold are fitted to."""
 _LISTED = 20
+_WITH_HEIC = " (pip install 'rmatk[heic]' to read them)"
 
 
 @dataclass(frozen=True)
@@ -294,18 +303,18 @@ def _unreadable(messages: Sequence[str], of: int) -> DataError:
 def photos_below(folder: Path, passed: PassedOver | None = None) -> tuple[Path, ...]:
     """Image files below a class folder, as the runtime lists them; an empty folder gives none."""
     try:
-        return tuple(list_images(folder, passed))
+        return tuple(path for path in list_images(folder, passed) if not needs_heic(path))
     except SourceError:
         return ()
 
 
 def _others_below(folders: Iterable[Path]) -> Counter[str]:
-    """How many files of each ending are passed over: phones' HEIC, raw files of cameras; hidden ones not."""
+    """How many files of each ending are not read: raw files of cameras, HEIC without its extra."""
     return Counter(
-        path.suffix.lower() or path.name
+        (path.suffix.lower() or path.name) + (_WITH_HEIC if needs_heic(path) else "")
         for folder in folders
         for path in visible_files(folder)
-        if not is_image(path)
+        if not is_image(path) or needs_heic(path)
     )
 
 

@@ -15,7 +15,7 @@ from rmatk_runtime.files import write_atomic
 from rmatk_runtime.frames import Prediction
 from rmatk_runtime.inference.classifier import Classifier
 from rmatk_runtime.parity.table import stage_row
-from rmatk_runtime.pictures.preprocess import load_image
+from rmatk_runtime.pictures.decode import load_image
 from rmatk_runtime.sources import open_source
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision, ModelInfo, Precision
 from rmatk_runtime.errors import DataError
 from rmatk_runtime.files import sha256_file
-from rmatk_runtime.pictures.preprocess import PreprocessSpec, load_image, preprocess
+from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.preprocess import PreprocessSpec, preprocess
 
 CALIBRATION_IMAGES = 128  # int8 ranges settle well before that many
 JUDGING_IMAGES = 512  # each of them is embedded by every graph that the search for int8 tries

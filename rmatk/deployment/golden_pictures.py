@@ -22,7 +22,8 @@ from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.bundle.golden import GoldenSet
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import GoldenSource
-from rmatk_runtime.pictures.preprocess import PreprocessSpec, load_image, preprocess, tensor_digest
+from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.preprocess import PreprocessSpec, preprocess, tensor_digest
 
 GOLDEN_IMAGES = 32
 # Of a cosine. On 420 photos with rmatk-micro, fp16 moved cosines by 0.0001 at most and flipped no label; int8

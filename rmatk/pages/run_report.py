@@ -15,7 +15,7 @@ from rmatk.data.photos import Dataset
 from rmatk.pages.html import confusion, curve, document, figure, percent, rows
 from rmatk.run import METRICS, RunRecord
 from rmatk_runtime.files import write_atomic
-from rmatk_runtime.pictures.preprocess import load_image
+from rmatk_runtime.pictures.decode import load_image
 
 REPORT = "report.html"
 _TEMPLATE = Path(__file__).with_name("report.html")

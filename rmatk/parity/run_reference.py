@@ -22,7 +22,8 @@ from rmatk_runtime.errors import RunError, command
 from rmatk_runtime.parity.compare import TOLERANCES, Expected, Judge, compare_embeddings
 from rmatk_runtime.parity.reference import Batch
 from rmatk_runtime.parity.stage import StageKind, StageResult, equality
-from rmatk_runtime.pictures.preprocess import load_image, normalise
+from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.preprocess import normalise
 
 
 class RunReference:

@@ -213,5 +213,5 @@ def camera(field: Field, rng: np.random.Generator, blur: float, noise: float, jp
     if jpeg > 0:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=jpeg)
-        image = Image.open(buffer)
+        image = Image.open(buffer, formats=("JPEG",))
     return np.asarray(image.convert("RGB"))

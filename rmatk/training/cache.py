@@ -26,7 +26,8 @@ from rmatk.method.model import AdaptedClip, mean_of_templates
 from rmatk.training.augment import augmented
 from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.errors import naming_storage_errors
-from rmatk_runtime.pictures.preprocess import PreprocessSpec, load_image, normalise, preprocess
+from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.preprocess import PreprocessSpec, normalise, preprocess
 
 CacheMode = Literal["auto", "memory", "disk", "off"]
 MEMORY_BUDGET = 2 << 30

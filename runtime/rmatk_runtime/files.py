@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from rmatk_runtime.errors import BundleError, StorageError, naming_storage_errors
 
@@ -126,6 +127,18 @@ def check_replaceable(path: Path, *, marker: str) -> None:
         raise StorageError(
             f"{path} exists and holds other files (no {marker} in it)", "choose another folder"
         )
+
+
+def printable(path: str | PurePath) -> str:
+    """A path as text that can be printed and encoded: bytes that are not UTF-8 are shown as ``\\xff``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def from_printable(path: Path) -> Path:
+    """The file that :func:`printable` showed as ``path``, its bytes restored where no file has that name."""
+    if "\\x" not in str(path) or path.exists():
+        return path
+    return Path(re.sub(r"\\x([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), str(path)))
 
 
 def inside(root: Path, name: str) -> Path:

@@ -25,7 +25,7 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.errors import BackendError, DataError, MissingExtraError, SourceError
 from rmatk_runtime.inference.classifier import Classifier
-from rmatk_runtime.pictures.preprocess import load_image
+from rmatk_runtime.pictures.decode import load_image
 from rmatk_runtime.selection import open_backend
 from rmatk_runtime.sources import open_source
 

@@ -156,7 +156,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 _MANIFEST = Format(
     Manifest,
-    added={},  # name every new field here, for example "preprocess.order": 1; it needs a default
+    added={"preprocess.passes": 1, "preprocess.stretch": 1},  # every new field, which needs a default
     decisive=("preprocess", "graphs", "text", "labels", "decision"),
 )
 

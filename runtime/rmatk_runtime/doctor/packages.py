@@ -15,6 +15,7 @@ EXTRAS = {
     "trt": {"tensorrt": "tensorrt", "cuda-bindings": "cuda.bindings"},
     "rtx": {"tensorrt-rtx": "tensorrt_rtx", "cuda-bindings": "cuda.bindings"},
     "camera": {"av": "av"},
+    "heic": {"pillow-heif": "pillow_heif"},
     "mqtt": {"paho-mqtt": "paho.mqtt"},
     "labels": {"ftfy": "ftfy", "tokenizers": "tokenizers"},
     "web": {

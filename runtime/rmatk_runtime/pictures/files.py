@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +10,20 @@ from pathlib import Path
 from rmatk_runtime.errors import SourceError
 from rmatk_runtime.pictures.walk import PassedOver, walk
 
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+IMAGE_SUFFIXES = HEIC_SUFFIXES | frozenset(
+    [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"]
 )
 
 
 def is_image(path: Path) -> bool:
     """Whether the name ends like an image's."""
     return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def needs_heic(path: Path) -> bool:
+    """Whether the name ends like a HEIC picture's and the extra that reads these is not installed."""
+    return path.suffix.lower() in HEIC_SUFFIXES and importlib.util.find_spec("pillow_heif") is None
 
 
 def list_images(folder: Path, passed: PassedOver | None = None) -> list[Path]:

@@ -3,26 +3,32 @@
 Training, evaluation, export, parity and the runtime all call this module, and none has another way: the
 commonest cause of "the exported model is worse" is a second implementation that differs in resampling,
 rounding or order (ultralytics #5016: 46 % agreement; rf-detr #1203; anomalib #2448). It needs Pillow and
-NumPy only, and gives the same bits as open_clip's evaluation transform.
+NumPy only.
+
+Resizing is two passes of one axis each, the horizontal one first, so that every version of Pillow gives the
+same bits. That equals open_clip's evaluation transform to the bit with Pillow up to 12.3, and with Pillow 13
+except where that resizes vertically first: where the height loses more than twice as many pixels as the
+width. There, and in pictures of more than 100:1, values may differ by a level of 255.
 """
 
 from __future__ import annotations
 
 import hashlib
-import warnings
+import math
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from rmatk_runtime.arrays import Float32, UInt8
-from rmatk_runtime.errors import DataError
+from rmatk_runtime.pictures.modes import Stretch, to_rgb
 
+FURTHEST = 100
+"""Width over height, or height over width, from which only the part that is kept is resized."""
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -31,6 +37,9 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``resize_mode``: ``shortest`` (shorter side to the target, centre crop), ``squash`` (both sides to the
     target, aspect ratio ignored) or ``longest`` (longer side to the target, padded with ``fill_color``).
+    ``passes``: the order of the two passes of a resize; None, in files of before rmatk recorded it, means the
+    same. ``stretch``: how greyscale of 16 bits becomes 8 bits, see
+    :data:`~rmatk_runtime.pictures.modes.Stretch`.
     """
 
     height: int
@@ -40,12 +49,16 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     resize_mode: Literal["shortest", "squash", "longest"] = "shortest"
     fill_color: int = 0
+    passes: Literal["horizontal-first"] | None = None
+    stretch: Stretch = None
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"image size must be positive, not {self.height}x{self.width}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std}")
+        if isinstance(self.stretch, tuple) and not self.stretch[0] < self.stretch[1]:
+            raise ValueError(f"stretch must rise, not {self.stretch}")
 
     @classmethod
     def from_open_clip(cls, config: Mapping[str, Any]) -> PreprocessSpec:
@@ -62,62 +75,8 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if fields.get("resize_mode", "shortest") == "shortest" and height != width:
             fields["interpolation"] = "bicubic"
         stated = {"height": height, "width": width, "mean": config["mean"], "std": config["std"]}
+        stated["passes"] = "horizontal-first"
         return msgspec.convert({**stated, **fields}, cls)
-
-
-def load_image(path: Path) -> Image.Image:
-    """Decode an image file to RGB.
-
-    EXIF orientation is applied; alpha is laid on white; 16-bit greyscale is scaled; of an animation the
-    first frame is taken.
-
-    Raises:
-        DataError: missing, unreadable, truncated or absurdly large file.
-    """
-    return decode_image(path, str(path))
-
-
-def decode_image(file: Path | IO[bytes], name: str) -> Image.Image:
-    """As :func:`load_image`, from an open file too; errors call it ``name``."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                image.load()
-                return to_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise DataError(f"no such image: {name}") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{name} is not an image that can be read") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        most = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
-        raise DataError(f"{name} has more than {most} million pixels", "save it smaller") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise DataError(f"{name} cannot be decoded: {error}") from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any Pillow mode to RGB the way a person would expect to see it."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _wide_grey_to_rgb(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _wide_grey_to_rgb(image: Image.Image) -> Image.Image:
-    """Scale integer or float greyscale to 8 bits; Pillow's own ``convert`` would clip it to white."""
-    values = np.asarray(image, dtype=np.float64)
-    if image.mode == "F":
-        top = 1.0 if values.size and values.max() <= 1.0 else 255.0
-    else:
-        top = 65535.0 if image.mode.startswith("I;16") or (values.size and values.max() > 255) else 255.0
-    scaled = np.clip(np.rint(values * (255.0 / top)), 0, 255).astype(np.uint8)
-    return Image.fromarray(scaled).convert("RGB")
 
 
 def resize(image: Image.Image | UInt8, spec: PreprocessSpec) -> UInt8:
@@ -130,15 +89,49 @@ def resize(image: Image.Image | UInt8, spec: PreprocessSpec) -> UInt8:
     Returns:
         (spec.height, spec.width, 3) uint8 RGB, the input of a ``pixels`` graph.
     """
-    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else to_rgb(image)
+    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else to_rgb(image, spec.stretch)
     resample = _RESAMPLING[spec.interpolation]
     if spec.resize_mode == "squash":
-        return np.asarray(picture.resize((spec.width, spec.height), resample))
-    picture = picture.resize(_resized_size(picture.size, spec), resample)
-    return np.asarray(_centre(picture, spec))
+        return np.asarray(_two_passes(picture, (spec.width, spec.height), resample))
+    if spec.resize_mode == "shortest" and max(picture.size) > FURTHEST * min(picture.size):
+        return np.asarray(_kept_part(picture, spec, resample))
+    return np.asarray(_centre(_two_passes(picture, resized_size(picture.size, spec), resample), spec))
 
 
-def _resized_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
+def _two_passes(picture: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
+    """Resize to (width, height), the width first."""
+    return picture.resize((size[0], picture.height), resample).resize(size, resample)
+
+
+def _kept_part(picture: Image.Image, spec: PreprocessSpec, resample: Image.Resampling) -> Image.Image:
+    """What resizing the whole picture and cropping leaves, without the part that is cut off.
+
+    Whole, 1 x 60,000 pixels would become 224 x 13,440,000. Values differ from that by one level at most.
+    """
+    left, top, right, bottom = kept_box(picture.size, spec)
+    x0, x1 = _with_margin(left, right, picture.width, spec.width)
+    y0, y1 = _with_margin(top, bottom, picture.height, spec.height)
+    part = picture.crop((x0, y0, x1, y1))
+    part = part.resize((spec.width, part.height), resample, (left - x0, 0, right - x0, part.height))
+    return part.resize((spec.width, spec.height), resample, (0, top - y0, spec.width, bottom - y0))
+
+
+def _with_margin(start: float, stop: float, whole: int, target: int) -> tuple[int, int]:
+    """The pixels that resampling [start, stop) to ``target`` reads; bicubic reaches 2 of the larger ones."""
+    margin = math.ceil(2 * max(1.0, (stop - start) / target)) + 1
+    return max(0, math.floor(start) - margin), min(whole, math.ceil(stop) + margin)
+
+
+def kept_box(size: tuple[int, int], spec: PreprocessSpec) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what is kept of a picture of (width, height) in mode ``shortest``."""
+    width, height = resized_size(size, spec)
+    left, top = round((width - spec.width) / 2.0), round((height - spec.height) / 2.0)
+    across, down = size[0] / width, size[1] / height
+    right, bottom = (left + spec.width) * across, (top + spec.height) * down
+    return left * across, top * down, min(right, size[0]), min(bottom, size[1])
+
+
+def resized_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]:
     """(width, height) before cropping or padding, with torchvision's and open_clip's rounding."""
     width, height = size
     if spec.resize_mode == "shortest" and spec.height == spec.width:
@@ -148,7 +141,7 @@ def _resized_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int
         return int(spec.height * width / height), spec.height
     ratios = (height / spec.height, width / spec.width)
     ratio = max(ratios) if spec.resize_mode == "longest" else min(ratios)
-    return round(width / ratio), round(height / ratio)
+    return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
 def _centre(picture: Image.Image, spec: PreprocessSpec) -> Image.Image:

@@ -11,7 +11,7 @@ import numpy as np
 
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.frames import Frame
-from rmatk_runtime.pictures.preprocess import load_image
+from rmatk_runtime.pictures.decode import load_image
 from rmatk_runtime.sources.base import Source, SourceInfo
 from rmatk_runtime.sources.options import SourceOptions
 

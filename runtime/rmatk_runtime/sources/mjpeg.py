@@ -6,9 +6,7 @@ frame late. Here the end is found in the picture itself, and only those that are
 
 from __future__ import annotations
 
-import io
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -18,7 +16,8 @@ import numpy as np
 
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import SourceError
-from rmatk_runtime.pictures.preprocess import decode_image
+from rmatk_runtime.pictures.decode import decode_image
+from rmatk_runtime.pictures.jpeg_stream import JpegSplitter
 from rmatk_runtime.sources.base import Source
 from rmatk_runtime.sources.live import Connection, LiveSource, Picture
 from rmatk_runtime.sources.options import SourceOptions
@@ -29,11 +28,6 @@ NAME = "stdin"
 _HINT = "pipe JPEGs into it: gst-launch-1.0 -q v4l2src ! jpegenc ! fdsink | rmatk infer BUNDLE -"
 _LONGEST = 64 << 20  # bytes without a whole picture among them, after which it is something else
 _CHUNK = 1 << 16
-_BEGINS = b"\xff\xd8\xff"
-# In compressed data, a marker is 0xFF before anything but 0x00, which stands for the byte 0xFF, before a
-# restart (0xD0 to 0xD7) and before 0xFF, which fills (ITU T.81, B.1.1)
-_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
-_BEGIN, _END = 0xD8, 0xD9
 
 
 def open_stdin(uri: str, options: SourceOptions) -> Source:
@@ -83,34 +77,13 @@ def split_jpegs(chunks: Iterable[bytes]) -> Iterator[bytes | None]:
     Raises:
         SourceError: megabytes without a JPEG.
     """
-    data = bytearray()
-    walked = 0  # how far into the picture at the start of ``data``; 0: none has begun
-    passed = 0  # bytes since the last picture
+    splitter = JpegSplitter()
     for chunk in chunks:
-        data += chunk
-        passed += len(chunk)
-        while walked or _BEGINS in data:
-            if not walked:
-                del data[: data.index(_BEGINS)]
-                walked = 2
-            marker = _MARKER.search(data, walked)
-            if marker is None:
-                walked = max(walked, len(data) - 1)  # a marker may be cut in two
-                break
-            if marker[1][0] in (_BEGIN, _END):
-                ended = marker[1][0] == _END
-                yield bytes(data[: marker.end()]) if ended else None
-                del data[: marker.end() if ended else marker.end() - 2]
-                walked = passed = 0
-            elif len(data) < marker.end() + 2:
-                break
-            else:
-                walked = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-        if not walked:
-            del data[:-2]
-        if passed > _LONGEST:
+        yield from splitter.feed(chunk)
+        if splitter.passed > _LONGEST:
             raise SourceError(f"{NAME} holds no JPEG in {_LONGEST >> 20} MiB", _HINT)
+    yield from splitter.end()
 
 
 def _decode(jpeg: bytes) -> UInt8:
-    return np.asarray(decode_image(io.BytesIO(jpeg), f"a picture from {NAME}"))
+    return np.asarray(decode_image(jpeg, f"a picture from {NAME}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from rmatk_runtime.labels.editor import (
     remove_label,
     rename_label,
 )
-from rmatk_runtime.pictures.preprocess import decode_image
+from rmatk_runtime.pictures.decode import decode_image
 from rmatk_runtime.web.live import Live
 from rmatk_runtime.web.meter import Meter
 from rmatk_runtime.web.snapshots import Snapshots
@@ -162,7 +161,7 @@ class Api:
         return _json(_record(predictions))
 
     def _classify(self, data: bytes) -> Prediction:
-        return self.classifier.classify([decode_image(io.BytesIO(data), "the picture")])[0]
+        return self.classifier.classify([decode_image(data, "the picture")])[0]
 
     async def labels(self, request: Request) -> Response:
         """The labels in the bundle and the prompts they were made from."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from PIL import Image
 
 from rmatk.data.photos import Dataset, few_shot, image_batches, read_folder
 from rmatk_runtime.errors import DataError
-from rmatk_runtime.pictures.preprocess import load_image, preprocess
+from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.preprocess import preprocess
 from rmatk_runtime.pictures.walk import PassedOver
 
 
@@ -49,11 +51,12 @@ def test_folders_that_cannot_be_used_are_named(tmp_path, counts, message, draw_p
     assert caught.value.hint
 
 
-def test_photos_of_other_kinds_are_told(tmp_path, draw_photos):
+def test_photos_of_other_kinds_are_told(tmp_path, draw_photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if the extra were not installed
     root = draw_photos(tmp_path, {"a": 2, "b": 2})
     for name in ("a/IMG_1.HEIC", "b/IMG_2.heic", "b/raw.NEF", "b/.DS_Store"):
         (root / name).write_bytes(b"")
-    told = "2 .heic, 1 .nef"
+    told = "2 .heic (pip install 'rmatk[heic]' to read them), 1 .nef"
     passed = PassedOver()
     dataset = read_folder(root, passed)
     assert passed.notes() == ("not read, hidden or left by systems and tools: 1 .DS_Store",)
@@ -61,7 +64,7 @@ def test_photos_of_other_kinds_are_told(tmp_path, draw_photos):
     assert few_shot(dataset, 2, 1).notes == (f"not read, since they are no images by their names: {told}",)
     for number in range(2):
         (root / "a" / f"{number}.png").unlink()
-    with pytest.raises(DataError, match="for: a; found: 2 .heic, 1 .nef") as caught:
+    with pytest.raises(DataError, match="for: a; found: 2 .heic .*, 1 .nef") as caught:
         read_folder(root)
     assert caught.value.hint == "save them as JPEG or PNG"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,14 +14,8 @@ from PIL import Image
 
 from rmatk.backbones.torchvision_ops import import_torchvision
 from rmatk_runtime.errors import DataError
-from rmatk_runtime.pictures.preprocess import (
-    PreprocessSpec,
-    load_image,
-    normalise,
-    preprocess,
-    resize,
-    tensor_digest,
-)
+from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.preprocess import PreprocessSpec, normalise, preprocess, resize, tensor_digest
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -37,7 +32,14 @@ def reference(image: Image.Image, config: dict[str, Any]) -> np.ndarray:
     import_torchvision()
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
-    return image_transform_v2(PreprocessCfg(**config), is_train=False)(image).numpy()
+    # Pillow 13 resizes some shapes vertically first, which Pillow up to 12.3 never did
+    whole = Image.Image.resize
+
+    def horizontal_first(self: Image.Image, size: tuple[int, int], *args: Any, **kwargs: Any) -> Image.Image:
+        return whole(whole(self, (size[0], self.height), *args, **kwargs), size, *args, **kwargs)
+
+    with patch.object(Image.Image, "resize", horizontal_first):
+        return image_transform_v2(PreprocessCfg(**config), is_train=False)(image).numpy()
 
 
 def config(size: int | tuple[int, int], **changes: Any) -> dict[str, Any]:
