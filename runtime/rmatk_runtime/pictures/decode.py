@@ -27,7 +27,7 @@ from rmatk_runtime.pictures.modes import NARROW, Stretch, is_wide, to_rgb, used_
 log = logging.getLogger(__name__)
 
 MOST_PIXELS = 89_478_485
-"""Larger pictures are refused before they are decoded; Pillow warns from here on."""
+"""Larger pictures are refused before they are decoded; so are those above Pillow's own limit, if lower."""
 MOST_BYTES = 256 << 20
 """Of a compressed file, which is read into memory."""
 
@@ -156,7 +156,7 @@ def check_pixels(size: tuple[int, int], name: str) -> None:
     Raises:
         DataError: more than :data:`MOST_PIXELS`.
     """
-    if size[0] * size[1] > MOST_PIXELS:
+    if size[0] * size[1] > min(MOST_PIXELS, Image.MAX_IMAGE_PIXELS or MOST_PIXELS):
         raise _too_large(name, size)
 
 

@@ -6,7 +6,6 @@ read one picture and report the end of the stream.
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 import urllib.error
@@ -22,13 +21,13 @@ import numpy as np
 from rmatk_runtime import __version__
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import DataError, SourceError
-from rmatk_runtime.pictures.preprocess import decode_image
+from rmatk_runtime.pictures.decode import decode_image
+from rmatk_runtime.pictures.kinds import HEAD, kind_of
 from rmatk_runtime.sources.live import Connection, Picture
 
 RATE = 1.0
 """Pictures per second, unless ``--rate`` asks for another number."""
 _LARGEST = 64 << 20  # bytes of one picture
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"RIFF")
 _STREAMS = ("multipart/", "video/", "audio/", "application/vnd.apple.mpegurl", "application/x-mpegurl")
 _FAILURES = (OSError, HTTPException)  # URLError and timeouts are OSErrors
 
@@ -54,7 +53,7 @@ class StillAddress:
             if kind.startswith(_STREAMS):
                 return False
             # What is not named, or wrongly, is told by its first bytes
-            return bool(kind.startswith("image/") or answer.read(8).startswith(_MAGIC))
+            return bool(kind.startswith("image/") or kind_of(answer.read(HEAD)))
 
     def picture(self) -> bytes:
         """The picture of the moment. Raises OSError, HTTPException."""
@@ -108,7 +107,7 @@ class StillConnection(Connection):
             yield partial(self._decode, data)
 
     def _decode(self, data: bytes) -> UInt8:
-        return np.asarray(decode_image(io.BytesIO(data), f"a picture of {self._name}"))
+        return np.asarray(decode_image(data, f"a picture of {self._name}"))
 
     def cancel(self) -> None:
         """End the wait for the next beat."""

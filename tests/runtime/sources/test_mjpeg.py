@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -35,6 +35,7 @@ WITH_THUMBNAIL = PLAIN[:2] + b"\xff\xe1" + (2 + len(RESTARTS)).to_bytes(2, "big"
 PICTURES = [PLAIN, PROGRESSIVE, RESTARTS, WITH_THUMBNAIL]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(PICTURES), max_size=5),
     st.sampled_from([b"", b"\r\n--frame\r\nContent-Type: image/jpeg\r\n\r\n", b"\xff\xff\x00"]),
