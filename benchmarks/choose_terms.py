@@ -3,7 +3,7 @@
     python benchmarks/choose_terms.py --data DIR --seeds 1,2,3 \
         --try image_con_weight=0.1,text_con_weight=0.1 --try image_con_weight=1,text_con_weight=1
 
-Of the training part only the base classes are touched. Every seed splits them anew at random into classes
+Of the training part only the base classes are touched. Every seed splits them again at random into classes
 to train on and classes to pretend are new; of the former 3/4 of the photos are trained on and 1/4 validated
 on, of the latter all are validated on. For each ``--try`` one JSON line: mean and sample standard deviation
 over seeds of base, new and hm.

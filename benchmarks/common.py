@@ -54,7 +54,7 @@ def config(args: argparse.Namespace, settings: list[str]) -> TrainConfig:
 
 @contextmanager
 def opened(data: str, seed: int = 0, train: int = 16) -> Iterator[Splits]:
-    """A data set by path, or the rendered one, which is rendered anew."""
+    """A data set by path, or the rendered one, which is rendered again."""
     if data != RENDERED:
         yield open_splits(data)
         return

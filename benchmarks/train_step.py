@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=50)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each way")
-    parser.add_argument("--threads", type=int, default=None, help="of torch; its own choice unless told")
+    parser.add_argument("--threads", type=int, default=None, help="of torch; by default its own choice")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on standard output")
     parser.add_argument("--memory-of", choices=list(WAYS), help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -119,7 +119,7 @@ class Execution(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     checkpoint_every: float = 15.0
     """Seconds between checkpoints, at least; 0: one after every step."""
     fresh: bool = False
-    """Begin anew even where an interrupted run could be resumed."""
+    """Start over even if an interrupted run could be resumed."""
     compile: bool = False
     """Run the adapted blocks through ``torch.compile``; changes results in the last digits."""
 
@@ -129,7 +129,7 @@ class Execution(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 def default_blocks(depth: int) -> int:
-    """How many of a tower's blocks are adapted unless told: two thirds, rounded (MMA: the last 8 of 12)."""
+    """How many of a tower's blocks are adapted by default: two thirds, rounded (MMA: the last 8 of 12)."""
     return max(1, round(depth * 2 / 3))
 
 

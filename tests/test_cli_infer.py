@@ -444,7 +444,7 @@ def test_what_a_source_can_be_told_reaches_it(bundle: Path, photos: Path, rmatk:
         (("--rotate", "45"), 2, "--rotate must be 0, 90, 180 or 270, not 45"),
         (("--size", "big"), 2, "--size must be written as 640x480, not big"),
         (("--flip", "over"), 2, "--flip must be horizontal or vertical, not over"),
-        (("--loop", "--timeout", "3"), 1, "cannot be told --timeout"),
+        (("--loop", "--timeout", "3"), 1, "does not support --timeout"),
     ],
 )
 def test_what_a_source_cannot_be_told_is_named(

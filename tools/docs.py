@@ -28,7 +28,7 @@ def documents() -> Iterator[Path]:
 
 
 def stale(*, write: bool) -> list[str]:
-    """The blocks whose content is not what the code gives, as ``FILE: NAME``; written anew where asked.
+    """The blocks whose content is not what the code gives, as ``FILE: NAME``; written again if requested.
 
     Raises:
         KeyError: a document names a block that no function writes.

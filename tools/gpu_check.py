@@ -4,10 +4,10 @@
 
 Without a bundle one is made first: a short training on rendered photos, then an export in every precision;
 engines go into the bundle. Each part stands alone: what is not there, or fails, is written down under
-``not_run`` with its reason, and the rest goes on; the file is written anew after each part, so that a run cut
+``not_run`` with its reason, and the rest goes on; the file is written after each part, so that a run cut
 short keeps what it had. Times are wall clock around whole calls, copies included, after a warm-up;
 ``device_ms`` are CUDA events around TensorRT. Clocks are as they are found: on a Jetson set the power mode
-and run jetson_clocks before. The CPU is not timed unless told to (--cpu).
+and run jetson_clocks before. The CPU is timed only with --cpu.
 """
 
 from __future__ import annotations
@@ -240,9 +240,9 @@ def main() -> None:
     """Check, write the JSON, and say in a line each what came out."""
     p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     p.add_argument("-o", "--out", type=Path, required=True, help="the JSON file to write")
-    p.add_argument("--bundle", type=Path, help="a bundle; made anew if unset")
+    p.add_argument("--bundle", type=Path, help="a bundle; made here if unset")
     p.add_argument("--run", type=Path, help="its run, for PyTorch's times")
-    p.add_argument("--model", default="rmatk-micro", help="the model of a bundle made anew")
+    p.add_argument("--model", default="rmatk-micro", help="the model of a bundle made here")
     p.add_argument("--random-weights", action="store_true", help="untrained weights for --model")
     p.add_argument("--batches", default="1,8,32")
     p.add_argument("--rounds", type=int, default=200)

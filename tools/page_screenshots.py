@@ -36,7 +36,7 @@ _SIZES = {"light": (1040, 800), "dark": (1040, 800), "phone": (390, 1280)}
 
 
 class Paced(Source):
-    """A video that begins anew when it ends, at the pace of a camera."""
+    """A video that repeats, at the pace of a camera."""
 
     def __init__(self, video: Path) -> None:
         self._video = str(video)

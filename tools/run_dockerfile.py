@@ -51,7 +51,7 @@ class Stage:
         subprocess.run([*line, f"cd {self.folder}\n{command}"], check=True, env=self.env)
 
     def inside(self, target: str) -> Path:
-        """Where a path of the image lies on this machine."""
+        """The place of a path of the image on this machine."""
         return self.path / str(Path(self.folder) / target).lstrip("/")
 
 

@@ -25,7 +25,7 @@ class ExportSource:
     ``image``, ``text``: the towers with their adapters; ``class_tokens`` (C, T, L) int64: every class'
     prompt under each of T templates, from which ``classes`` were embedded by PyTorch; ``tokenizer``: what
     gives those ids; ``golden`` with PyTorch's embeddings; ``ship_golden``:
-    whether its pictures travel in the bundle; ``checkpoint``: every adapter tensor as trained, both
+    whether the bundle contains its pictures; ``checkpoint``: every adapter tensor as trained, both
     branches, by name; ``precisions`` of the image encoder, the first being the default on a device;
     ``pixels``: whether each also comes with its normalisation inside; ``calibration``: what int8 is measured
     on and judged by, needed where ``precisions`` names it.

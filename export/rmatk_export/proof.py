@@ -85,7 +85,7 @@ def _folded(name: str, tensor: Array, scale: float) -> Array:
 
 
 def _bias_of_sum(name: str) -> bool:
-    """``up.bias`` is added to the block's own bias, where its numbers cannot be told apart any more."""
+    """``up.bias`` is added to the block's own bias, where its numbers cannot be distinguished any more."""
     return name.endswith(".up.bias")
 
 

@@ -82,7 +82,7 @@ def print_stages(title: str, stages: Sequence[StageResult]) -> None:
 
 
 def print_notes(*photos: Dataset) -> None:
-    """Say on the error stream what lies beside photos and is not read; the same of several once."""
+    """Print the notes of data sets (files that are not read) on the error stream, each once."""
     for note in dict.fromkeys(note for dataset in photos for note in dataset.notes):
         typer.echo(f"note: {note}", err=True)
 

@@ -82,7 +82,7 @@ def _show_bundle(path: Path, as_json: bool) -> None:
 
 
 def _golden_record(bundle: Bundle) -> dict[str, Any] | None:
-    """What the golden set holds, and what it can see go wrong with the labels of the moment."""
+    """What the golden set contains, and which errors it can reveal with the current labels."""
     entry, golden = bundle.manifest.golden, bundle.golden()
     if entry is None or golden is None:
         return None

@@ -30,7 +30,7 @@ def parity(
     ] = None,
     backend: BackendOption = "auto",
     bisect: Annotated[
-        bool, typer.Option("--bisect", help="Find the first node of a failing graph that departs.")
+        bool, typer.Option("--bisect", help="Find the first node of a failing graph that diverges.")
     ] = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page, with the pictures that changed.")

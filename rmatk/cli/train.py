@@ -188,7 +188,7 @@ def _say_how_to_resume(out: Path) -> None:
     partial = partial_folder(out)
     if partial.is_dir():
         typer.echo(f"interrupted; the last checkpoint is kept in {partial}", err=True)
-        typer.echo("next: the same command again goes on from there; with --fresh it begins anew", err=True)
+        typer.echo("next: the same command continues from there; with --fresh it starts over", err=True)
     else:
         typer.echo("interrupted before the first checkpoint; nothing was written", err=True)
 

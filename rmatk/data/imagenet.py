@@ -1,8 +1,8 @@
 """ImageNet and its variants: class folders named by WordNet id (in -V2 by number), and a table of names.
 
--A and -R have folders for 200 of the 1000 classes only; their photos are told apart among those, as CoOp
+-A and -R have folders for 200 of the 1000 classes only; their photos are classified among those, as CoOp
 does. ``classnames.txt`` has a line ``n01440764 tench`` per class, in ImageNet's order; it is the user's,
-and lies beside the folders or up to two folders above.
+and is beside the folders or up to two folders above.
 """
 
 from __future__ import annotations

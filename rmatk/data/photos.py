@@ -44,8 +44,8 @@ _WITH_HEIC = " (pip install 'rmatk[heic]' to read them)"
 class Dataset:
     """Photos by class: ``files[c]`` are those of ``class_names[c]``.
 
-    ``template``: the prompt that goes with a known benchmark; None for photos of one's own. ``notes``: what
-    lies beside the photos and is not read.
+    ``template``: the prompt that goes with a known benchmark; None for photos of one's own. ``notes``:
+    files beside the photos that are not read.
     """
 
     root: Path
@@ -178,7 +178,7 @@ def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
 
     These are up to four per class, or as many as make :data:`VALIDATION_SHOTS` of few classes.
 
-    A class with fewer photos gives all it has to training; one note tells of all such classes.
+    A class with fewer photos gives all it has to training; one note lists all such classes.
 
     Raises:
         DataError: one class only.
@@ -186,7 +186,7 @@ def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
     if len(dataset.class_names) < 2:
         raise DataError(
             f"expected at least two classes, found only {dataset.class_names[0]!r} in {dataset.root}",
-            "add photos of what it is to be told from",
+            "add a second class: photos of what it must be distinguished from",
         )
     kept = max(min(shots, MOST_VALIDATION_SHOTS), math.ceil(VALIDATION_SHOTS / len(dataset.class_names)))
     train, validation = [], []

@@ -49,8 +49,8 @@ def export_source(
         data: where its training photos lie now; None takes the place recorded in the run.
         golden: how many training photos make the golden set, at least one per class; or ``rendered``: as many
             pictures that rmatk draws, for which no photo is read.
-        ship: whether these pictures travel in the bundle.
-        precisions: of the image encoder, the first being what a device runs unless told otherwise.
+        ship: whether the bundle contains these pictures.
+        precisions: of the image encoder, the first is what a device runs by default.
         pixels: whether each also comes with its normalisation inside.
 
     Raises:
@@ -141,7 +141,7 @@ def _photos(run: Run, data: Path | None, names: Sequence[str], labels: Sequence[
     record = run.record
     root = Path(record.data) if data is None else data
     hint = (
-        "say where they lie now: rmatk export RUN -o BUNDLE --data FOLDER; "
+        "pass their new location: rmatk export RUN -o BUNDLE --data FOLDER; "
         "without int8, --golden rendered needs none"
     )
     if not root.is_dir():

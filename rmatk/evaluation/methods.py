@@ -45,7 +45,7 @@ ABLATIONS: dict[str, dict[str, float]] = {
 class Task:
     """What a method is fitted to: the training shots and, in ``config``, seed and hyperparameters.
 
-    ``on_step`` hears of every training step of an adapter.
+    ``on_step`` is called after every training step of an adapter.
     """
 
     features: FrozenFeatures

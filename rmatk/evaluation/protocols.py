@@ -7,7 +7,7 @@
 
 The rules are CoOp's and CoCoOp's (Zhou et al., 2022), which RMAdapter's paper follows: n classes have
 ceil(n / 2) base classes; HM = 2 base new / (base + new). Here HM is taken per seed and then averaged. Every
-seed draws its shots and trains anew; means come with the sample standard deviation over seeds, and nothing
+seed draws its shots and trains again; means come with the sample standard deviation over seeds, and nothing
 is chosen by its test accuracy.
 """
 

@@ -99,7 +99,7 @@ class TextTower(nn.Module):
     """An open_clip text transformer as embed / blocks / head.
 
     ``text`` is an open_clip ``CLIP``, on which the text modules lie directly, or the ``TextTransformer`` of a
-    ``CustomTextCLIP``. ``eos_id``: the end-of-text token where it is told by its number; None where it
+    ``CustomTextCLIP``. ``eos_id``: the end-of-text token where it is identified by its number; None where it
     is the highest number of each prompt (OpenAI's vocabulary). A tower that is not causal (SigLIP) sees its
     padding and reads out at the last token: nothing is cut, and every token counts as real.
     """

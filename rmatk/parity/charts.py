@@ -1,4 +1,4 @@
-"""What parity measured, drawn as SVG: how close the images lie, how accuracy moved, where a graph departs."""
+"""Parity's results as SVG: how close the images are, how accuracy changed, where a graph diverges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FLOOR = 9  # decades below 1 that a profile shows: float64 against float32 ends
 
 
 def spread(stage: StageResult) -> str:
-    """How many images lie in each decade of 1 - cosine, close on the left, with the tolerance as a line."""
+    """How many images are in each decade of 1 - cosine, close on the left, with the tolerance as a line."""
     step, most = _WIDTH / DECADES, max(stage.spread)
     bars: list[str] = []
     figures: list[str] = []  # over all bars, a neighbour's may be higher

@@ -110,8 +110,8 @@ def _bisections(bisections: Sequence[Bisection], stages: Sequence[StageResult]) 
     if bisections:
         yield (
             "<h2>Node by node</h2><p>Bars: what each node adds to the deviation of its inputs; line: how far "
-            "its output lies from the reference altogether; from the first node to the last, logarithmic. A "
-            "dashed line stands where the graph departs.</p>"
+            "its output is from the reference in total; from the first node to the last, logarithmic. A "
+            "dashed line marks where the graph diverges.</p>"
         )
     headings = "".join(f"<th>{heading}</th>" for heading in NODE_HEADINGS)
     of = {stage.stage: stage for stage in stages}
@@ -134,7 +134,7 @@ def _flips(stages: Sequence[StageResult], picture: Callable[[str], Image.Image |
         shown = stage.flips[:_PICTURES]
         if stage.kind is StageKind.CLASS_MATRIX:
             yield "".join(
-                f"<p>What PyTorch embeds for {label} lies nearest to {nearest}.</p>"
+                f"<p>What PyTorch embeds for {label} is nearest to {nearest}.</p>"
                 for label, nearest in ((escape(f.image), escape(f.reference)) for f in shown)
             )
         else:

@@ -104,7 +104,7 @@ def video(
 
 
 def _travelled(time: float) -> float:
-    """Belt travel in pitches: dwell first, then a smooth step to the next part."""
+    """Belt travel in pitches: a pause first, then a smooth step to the next part."""
     whole, part = divmod(time, 1.0)
     t = max(0.0, (part - (1 - _MOVING)) / _MOVING)
     return whole + t * t * (3 - 2 * t)

@@ -94,7 +94,7 @@ def compose(rng: np.random.Generator, combo: Combination, mode: str = "object") 
 
 
 def _background(rng: np.random.Generator, colour: str, mode: str) -> str:
-    """What lies behind; an object never lies on a plain ground of its own colour, white and grey scraps
+    """The background; an object is never on a plain ground of its own colour, white and grey scraps
     may.
     """
     if mode == "aerial":

@@ -1,6 +1,6 @@
 """Scraps: pieces of a material without a name, so that material is learnt apart from silhouette.
 
-A sheet torn or folded, a lump, a flattened or crushed thing: outlines are drawn anew for each scene, from the
+A sheet torn or folded, a lump, a flattened or crushed thing: each scene draws new outlines from the
 generator.
 """
 

@@ -56,7 +56,7 @@ class PhotoBatches(Protocol):
 class ImageCache:
     """``x`` (N, L, D): what the first adapted block reads; ``frozen`` (N, De); ``labels`` (N,) int64.
 
-    ``x`` may lie in the computer's memory or on its disk while the others lie on the model's device.
+    ``x`` may be in the computer's memory or on its disk while the others are on the model's device.
     """
 
     x: Tensor
@@ -179,8 +179,8 @@ def cache_images(
 
     Args:
         mode: ``auto`` keeps up to :data:`MEMORY_BUDGET` in memory and more than that on disk.
-        folder: where the file lies; None: where temporary files do. It has no name, so that it vanishes with
-            the process, however that ends.
+        folder: of the file; None: that of temporary files. The file has no name, so that it vanishes with the
+            process, however that ends.
 
     Raises:
         DataError: naming every photo that cannot be read.

@@ -29,7 +29,7 @@ from rmatk_runtime.errors import RunError, StorageError, naming_storage_errors
 from rmatk_runtime.files import write_atomic
 
 CHECKPOINT = "checkpoint.safetensors"
-FRESH = "give the same arguments to go on, or --fresh to begin anew"
+FRESH = "give the same arguments to continue, or --fresh to start over"
 _HEADER = "rmatk"
 _OPTIMIZER = "optimizer"
 
@@ -117,7 +117,7 @@ def load_checkpoint(folder: Path, state: TrainState, identity: Identity) -> None
             _check_same(path, header.identity, identity)
             state.load({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
     except (SafetensorError, msgspec.MsgspecError, KeyError) as error:
-        raise RunError(f"{path} cannot be resumed from: {error}", "begin anew with --fresh") from error
+        raise RunError(f"{path} cannot be resumed from: {error}", "start over with --fresh") from error
     if header.scaler:
         state.scaler.load_state_dict(header.scaler)
     state.step = header.step

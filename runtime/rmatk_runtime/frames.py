@@ -38,7 +38,7 @@ class Score:
 class Prediction:
     """The best ``k`` labels of one frame, most probable first.
 
-    ``rejected`` is true when the best probability lies below the bundle's (or the caller's) threshold:
+    ``rejected`` is true when the best probability is below the bundle's (or the caller's) threshold:
     the frame shows none of the classes with enough certainty. ``latency``: seconds from capture to this
     answer, where a live source was running.
     """
@@ -53,7 +53,7 @@ class Prediction:
         return None if self.rejected else self.top[0].label
 
     def as_record(self, frame: Frame) -> dict[str, Any]:
-        """The JSON object that sinks write for ``frame``; what lies beyond four places is rounding."""
+        """The JSON object that sinks write for ``frame``; digits beyond four places are rounding."""
         return {
             "frame": frame.index,
             "time": round(frame.time, 6),

@@ -133,7 +133,7 @@ def engine_candidate(engine: BuiltEngine, backend: Backend, *, batch: bool = Tru
 
 
 def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> Backend:
-    """The first way that works. What failed before it is told where it was an engine of the bundle."""
+    """The first way that works. An engine of the bundle that failed before it is reported."""
     gpu = _gpu_is_here()
     ways = ["tensorrt"] if _holds_engines(bundle) else []
     ways += _ways_of_onnx_runtime() if gpu else []

@@ -16,7 +16,7 @@ def graph_session(model: onnx.ModelProto, provider: str = CPU) -> Any:
     """An ``InferenceSession`` of ``model``, which it no longer needs afterwards.
 
     Raises:
-        StorageError: no room for temporary files.
+        StorageError: no space for temporary files.
         BackendError: see :func:`~rmatk_runtime.onnx_runtime.backend.create_session`.
     """
     with tempfile.TemporaryDirectory(prefix="rmatk-graph-") as folder:

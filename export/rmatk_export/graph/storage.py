@@ -1,6 +1,6 @@
 """ONNX files on disk: one file, or external data above protobuf's 2 GiB limit.
 
-A protobuf message ends at 2 GiB, which the float32 image tower of a ViT-H/14 is beyond. Weights then lie in
+A protobuf message ends at 2 GiB, and the float32 image tower of a ViT-H/14 is larger. Weights are then in
 ``FILE.data`` beside ``FILE``, as ONNX's external data, in one file and by that name alone, so that no graph
 points out of its folder. ONNX Runtime and TensorRT's parser find them by the graph's own path.
 """

@@ -1,6 +1,6 @@
 """Type and shape of every value of a graph, as ONNX infers them, and the rules for all of them.
 
-An engine plans its memory from these. A value whose shape cannot be told, or whose batch was traced in as 1,
+An engine plans its memory from these. A value of unknown shape, or whose batch was fixed at 1 by tracing,
 shows only when somebody runs a batch (livekit/livekit-wakeword PR #39, roboflow/rf-detr #137, pytorch/pytorch
 #120075).
 """
@@ -54,7 +54,7 @@ def infer(model: onnx.ModelProto) -> dict[str, Value]:
         for output in node.output:
             if output not in found or "" in found[output].shape:
                 raise ExportError(
-                    f"{model.graph.name}: type and shape of {output} ({node.op_type}) cannot be told"
+                    f"{model.graph.name}: type and shape of {output} ({node.op_type}) are unknown"
                 )
     return found
 

@@ -2,7 +2,7 @@
 
 Precision is decided here, by the types of weights and by casts in the graph, so that one file means the same
 to every engine. TensorRT 11 has no precision flags left, and before it CLIP in fp16 by flag lost most of its
-accuracy (TensorRT #2709: F1 .84 -> .15). In a half graph the matrix products and what lies between them are
+accuracy (TensorRT #2709: F1 .84 -> .15). In a half graph the matrix products and what is between them are
 float16; the residual stream, LayerNorm, softmax and the final norm stay float32.
 """
 
@@ -48,7 +48,7 @@ class Writer:
             ExportError: float16 cannot hold it.
         """
         if self.half and not _fits_half(value):
-            raise ExportError(f"{name} lies beyond float16's range", "export fp32 instead: --precision fp32")
+            raise ExportError(f"{name} is outside float16's range", "export fp32 instead: --precision fp32")
         return self.weight(name, value.astype(np.float16) if self.half else value)
 
     def weight(self, name: str, value: Array) -> str:

@@ -60,7 +60,7 @@ class Int8Product:
 
 
 def int8_product(weight: Float32, rows: Float32, low: float, high: float) -> Int8Product:
-    """``weight`` (K, N) in int8, judged on ``rows`` (R, K) of its input, which lies in [``low``, ``high``].
+    """``weight`` (K, N) in int8, judged on ``rows`` (R, K) of its input in [``low``, ``high``].
 
     The range of the input is the one with the least squared error of the product: clipping a rare large
     value may cost less than the coarser step that it asks for. A mean error does not count, being corrected.

@@ -1,10 +1,10 @@
 """Chooses which MatMuls to quantise so that the predicted flip rate stays within the budget.
 
-An accuracy measured before and after on a few shots says nothing of half a point: 24 shots have steps of 4.
-Two things together tell it. The share of labels that change bounds what accuracy can lose, and few shots can
-tell that share (``rmatk_runtime.parity.statistics``). Where shots are many, what they lost themselves is the
-better judge: most labels that change were wrong before, or are afterwards right. And whatever is foretold,
-the shots themselves must not lose more than the budget.
+A few images cannot show a loss of half a percentage point: one of 24 is 4 points. Two figures together can.
+The flip rate limits the loss of accuracy, and a few images suffice to predict it
+(``rmatk_runtime.parity.statistics``). With many images their own loss is the better estimate, because most
+flipped labels were wrong before or are right afterwards. Whatever the prediction, the images themselves must
+not lose more than the budget.
 """
 
 from __future__ import annotations

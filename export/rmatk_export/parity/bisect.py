@@ -1,20 +1,20 @@
 """Bisecting: the first node of an image graph that does not compute what it should.
 
 Every node of a written graph has a name that says where it belongs, and the graphs of all precisions give
-equal names to equal values (``graph.py``); casts and Q/DQ pairs only stand between them. So the graph under
-suspicion is run in ONNX Runtime with every such value as an output, and each is held against a reference:
-the float32 graph, evaluated node by node in float64 by ONNX's own reference implementation. That is
-independent of every engine. Where it comes from the run, written anew from its folded arrays, it is
-independent of the bundle as well, and finds a changed weight; the bundle's own float32 graph is right as a
-reference for fp16 and int8, and finds an engine that computes wrongly. A product in int8 gives another value,
-which its bias puts right (``quantise.py``): the two are judged as one.
+equal names to equal values (``graph/encoder.py``), with only casts and Q/DQ pairs between them. So the
+failing graph is run in ONNX Runtime with every such value as an output, and each is compared with a
+reference: the float32 graph, evaluated node by node in float64 by ONNX's reference implementation, which is
+independent of every engine. If the reference is written again from the run's folded arrays, it is
+independent of the bundle too, and finds a changed weight. The bundle's own float32 graph is the reference
+for fp16 and int8, and finds an engine that computes wrongly. An int8 product and the bias that corrects it
+(``int8/graph.py``) count as one.
 
-A deviation grows and shrinks on its way through the norms and sums of a tower, so no limit on it says where
-it began. What a node itself adds can be told exactly: the reference operation, with the reference's weights,
-is applied to the very inputs that the node got, and compared with what the node made of them. This *own*
-deviation is a rounding error in a sound node, whatever came before; the first node with more of it than its
-arithmetic can have (:data:`NODE_BOUNDS`) is the one that departs. Later ones may follow: the range of an int8
-product does not fit what a fault before it sends.
+A deviation grows and shrinks in the norms and sums of a tower, so no limit on it shows where it began. What
+a node itself adds can be measured exactly: the reference operation, with the reference's weights, is applied
+to the inputs that the node received, and compared with its output. This *own* deviation is a rounding error
+in a correct node, whatever came before. The first node with more of it than its arithmetic can have
+(:data:`NODE_BOUNDS`) is where the graph diverges. Later ones may follow: the range of an int8 product does
+not fit what an earlier fault produces.
 """
 
 from __future__ import annotations

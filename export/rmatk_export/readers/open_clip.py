@@ -46,7 +46,7 @@ def read_image_tower(model: Any) -> Tower[ImageStem]:
 
 
 def read_text_tower(model: Any) -> Tower[TextStem]:
-    """The text tower of an open_clip model: ``model.text``, or the parts that lie on the model itself.
+    """The text tower of an open_clip model: ``model.text``, or the parts on the model itself.
 
     Raises:
         ExportError: a read-out or a mask that is not covered.

@@ -25,7 +25,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     """One folder written for a server.
 
     ``graph_sha256``: digest of the bundle's graph that is inside; ``labels_sha256``: of the class matrix, so
-    that a later change of labels can be told; ``backend``: of Triton, None for DeepStream; ``stages`` checked
+    that a later change of labels is detected; ``backend``: of Triton, None for DeepStream; ``stages`` checked
     before the folder took its name.
     """
 

@@ -36,7 +36,7 @@ def export(
 ) -> None:
     """Turn a run into a bundle, a bundle into engines and server files.
 
-    Adapters are folded into ONNX graphs; what does not agree with PyTorch is not left behind.
+    Adapters are folded into ONNX graphs; a bundle that does not agree with PyTorch is not written.
     """
     from rmatk.cli.console import print_json
     from rmatk.cli.export import engines, run, servers

@@ -83,7 +83,7 @@ def record(built: Built) -> dict[str, Any]:
 
 
 def show(built: Built) -> None:
-    """One row per engine, where it lies, whether it was checked, and the next command."""
+    """One row per engine: its file, whether it was checked, and the next command."""
     from rmatk_runtime.tensorrt.key import target
 
     if not built.engines:

@@ -36,13 +36,13 @@ Out = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="BUNDLE", help="The bundle folder to write.")
 ]
 Data = Annotated[
-    Path | None, typer.Option(metavar="DATA", help="Where the training photos lie now, if they were moved.")
+    Path | None, typer.Option(metavar="DATA", help="The training photos' folder, if they were moved.")
 ]
 Golden = Annotated[
     str,
     typer.Option(
         metavar="N|none|rendered",
-        help="How many of your training photos travel in the bundle, for checks on the device; or none; or "
+        help="How many of your training photos the bundle contains, for checks on the device; none; or "
         "rendered pictures instead.",
     ),
 ]

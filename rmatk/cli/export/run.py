@@ -83,7 +83,7 @@ class Former:
 
 
 def _labels(bundle: Path) -> tuple[str, ...]:
-    """The labels of the moment; only the file that holds them is read."""
+    """The current labels; only the file that contains them is read."""
     from rmatk_runtime.bundle import Bundle, read_manifest
 
     return Bundle(bundle, read_manifest(bundle)).classes().names
@@ -111,9 +111,7 @@ def show(out: Path, report: ExportReport) -> None:
             f"{chosen.images} shots {chosen.accuracy_fp32:.1%} -> {chosen.accuracy_int8:.1%}"
         )
         if not chosen.held_out:
-            typer.echo(
-                "int8: judged on training photos, as the run has no others: more labels than that will change"
-            )
+            typer.echo("int8: no validation images, so the estimate uses training images and is too low")
     if report.float32_products:
         typer.echo(f"fp16: products left in float32: {', '.join(report.float32_products)}")
     proof = report.proof
@@ -128,12 +126,12 @@ def show(out: Path, report: ExportReport) -> None:
 def _golden(golden: Golden | None, sizes: dict[str, int]) -> str:
     """Whose pictures are in the bundle, so that nobody hands on photos without knowing."""
     if golden is None:
-        return "no pictures travel in the bundle, so the device cannot check itself: see --golden rendered"
+        return "the bundle contains no pictures, so the device cannot check itself: see --golden rendered"
     size = f"{golden.images} {{}} ({golden.file}, {sizes[golden.file] / 1e6:.2f} MB)"
     if golden.source == "rendered":
-        return f"{size.format('rendered pictures')} travel in the bundle, and none of your photos"
+        return f"the bundle contains {size.format('rendered pictures')}, and none of your photos"
     return (
-        f"{size.format('of your own training photos')} travel in the bundle, readable by whoever has it; "
+        f"the bundle contains {size.format('of your own training photos')}, readable by whoever has it; "
         "to leave them out: --golden rendered, or --golden none"
     )
 

@@ -57,7 +57,7 @@ class Wanted:
             check_replaceable(self.deepstream, marker=marker("deepstream"))
 
     def options(self, bundle: Path) -> TritonOptions:
-        """Triton's options; the models are named after the bundle's folder, unless told."""
+        """Triton's options; the models are named after the bundle's folder, by default."""
         from rmatk_export.serving.triton import TritonOptions
 
         folder = re.sub(r"[^A-Za-z0-9_.-]+", "_", bundle.resolve().name).lstrip("_.-")

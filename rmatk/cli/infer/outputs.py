@@ -117,6 +117,6 @@ class Outputs:
             yield LiveView(session)
 
     def _as_lines(self, info: SourceInfo) -> bool:
-        """Whether each result is a line on standard output: for want of another output and of a live view."""
+        """Whether each result is a line on standard output: there is no other output and no live view."""
         elsewhere = self.files or self.window or self.webhook or self.mqtt or self.page or self.as_json
         return not elsewhere and (info.rate is None or not (sys.stdout.isatty() and sys.stderr.isatty()))

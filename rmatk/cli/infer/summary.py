@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def report(summary: Summary, bundle: Path, engine: str, uris: list[str], outputs: Outputs) -> None:
-    """Print what the run came to, in the form that its outputs leave room for."""
+    """Print the summary, in the form that its outputs allow."""
     if outputs.as_json:
         console.print_json(record(summary, bundle, engine, outputs.files))
     elif outputs.on_stdout:

@@ -45,7 +45,7 @@ class LiveView(Sink):
             self.idle()
 
     def idle(self) -> None:
-        """Draw anew: the source's state changes without results too."""
+        """Draw again: the source's state changes without results too."""
         self._drawn = time.monotonic()
         self._live.refresh()
 

@@ -79,7 +79,7 @@ def _cpu_name(root: Path) -> str | None:
 
 
 def forget_peak(process: Path = Path("/proc/self")) -> None:
-    """Have the kernel count peak memory anew; where it may not, the peak is that of the whole run so far."""
+    """Reset the kernel's count of peak memory; if it may not, the peak is that of the whole run so far."""
     with suppress(OSError):
         (process / "clear_refs").write_text("5")
 

@@ -49,7 +49,7 @@ class GoldenSet:
         return self.labels if self.source == "photos" and set(self.labels) <= set(known) else None
 
     def answers(self, classes: ClassMatrix, decision: Decision) -> Reached:
-        """What PyTorch answers on these pictures, given the labels of the moment."""
+        """What PyTorch answers on these pictures, given the current labels."""
         probabilities = LabelHead(classes, decision).probabilities(self.embeddings)
         ordered = np.sort(probabilities, axis=1)
         margins = ordered[:, -1] - ordered[:, -2] if len(classes.names) > 1 else ordered[:, -1]

@@ -21,7 +21,7 @@ def softmax(logits: Float64) -> Float64:
 
 @dataclass(frozen=True)
 class LabelHead:
-    """The labels of one moment and how they are decided on; swapped as a whole, so never of two ages.
+    """An immutable snapshot of labels and decision settings, replaced atomically.
 
     ``top_k``: labels per prediction, at most as many as there are classes. ``threshold``: reject below this
     probability; None takes the decision's own.

@@ -149,7 +149,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     files: dict[str, FileEntry]
 
     def graph_digest(self, file: str) -> str:
-        """Hex SHA-256 of a graph: of its file, or of file and weights together where these lie apart."""
+        """Hex SHA-256 of a graph: of its file, or of file and external data together."""
         parts = [self.files[name].sha256 for name in (file, data_file(file)) if name in self.files]
         return parts[0] if len(parts) == 1 else hashlib.sha256("".join(parts).encode()).hexdigest()
 

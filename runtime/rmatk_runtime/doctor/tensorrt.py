@@ -51,7 +51,7 @@ def _missing_on_jetson(problem: str, root: Path) -> tuple[str, str]:
     isolated = sys.prefix != sys.base_prefix and not _sees_system_packages()
     if isolated and any(root.glob(_SYSTEM_PACKAGES)):
         reason = "JetPack's TensorRT is installed, but this virtual environment does not see system packages"
-        return reason, "make it anew: python3 -m venv --system-site-packages .venv"
+        return reason, "create it again: python3 -m venv --system-site-packages .venv"
     cure = "sudo apt-get install python3-libnvinfer (never pip install tensorrt on a Jetson)"
     return problem, f"{cure}, and make the venv with --system-site-packages" if isolated else cure
 

@@ -1,7 +1,7 @@
 """Queries a V4L2 device's formats, sizes and rates with the ioctls of linux/videodev2.h.
 
-A webcam shows up as two or more ``/dev/video*``, of which one gives pictures; and in the raw format that is
-taken unless told, many give their full size at five frames per second only. Both are worth knowing.
+A webcam shows up as two or more ``/dev/video*``, of which one gives pictures; and in the raw format, which is
+the default, many give their full size at five frames per second only. Both are worth knowing.
 """
 
 from __future__ import annotations

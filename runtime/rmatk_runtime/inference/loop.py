@@ -103,7 +103,7 @@ def run(
         classifier: stays open; takes over labels that change meanwhile.
         sinks: called from this thread, and closed at the end, whatever happens.
         options: batch, limits, smoothing.
-        stop: ends the run within a second, and is told in the summary, as Ctrl-C is.
+        stop: ends the run within a second, and is reported in the summary, as Ctrl-C is.
         tally: what is counted while the loop runs, for those who look on.
 
     Raises:
@@ -194,7 +194,7 @@ def _infer(
     smoother: Smoother | None,
     times: Times,
 ) -> Iterator[_Results]:
-    """Each batch with its predictions, by the labels of the moment."""
+    """Each batch with its predictions, by the current labels."""
     for frames, tensors in prepared:
         with times.of(len(frames)):
             classifier.refresh()

@@ -20,7 +20,7 @@ from rmatk_runtime.frames import Frame
 SCENE_CHANGE = 0.05
 """Mean absolute difference of two thumbnails, as a share of the whole range, from which it is another scene.
 
-A pan over photographs stays below 0.012, a cut between them lies above 0.1 (640 x 480, 15 frames per second).
+A pan over photographs stays below 0.012, a cut between them is above 0.1 (640 x 480, 15 frames per second).
 """
 
 _SIDE, _SAMPLES = 16, 64
@@ -45,7 +45,7 @@ class _Seen:
 class Smoother:
     """Exponential smoothing of one source's probabilities.
 
-    After ``half_life`` seconds a frame counts half of what it did. It begins anew where the picture changes
+    After ``half_life`` seconds a frame counts half of what it did. It restarts when the picture changes
     at once (:data:`SCENE_CHANGE`), where time does not go on (images, the next file), and where the labels
     change.
     """

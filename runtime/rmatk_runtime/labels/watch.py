@@ -26,8 +26,8 @@ _Stamp = tuple[int, int, int]
 class LabelWatch:
     """Looks at an opened bundle's manifest, at most once a second, and reads labels that have changed.
 
-    New labels that cannot be trusted are told in the log, once, and the old ones stay: a running camera does
-    not stop over a broken copy.
+    New labels that cannot be verified are reported in the log, once, and the old ones stay in use: a running
+    camera does not stop because of a broken copy.
     """
 
     def __init__(self, bundle: Bundle, clock: Callable[[], float] = time.monotonic) -> None:

@@ -156,7 +156,7 @@ def _failure(result: StageResult, tolerance: Tolerance) -> str | None:
 
 
 def _spread(cosine: Float64) -> tuple[int, ...]:
-    """How many images lie in each decade of 1 - cosine, the farthest first."""
+    """How many images are in each decade of 1 - cosine, the farthest first."""
     decade = np.floor(-np.log10(np.clip(1.0 - cosine, 10.0**-DECADES, 1.0))).astype(np.int64)
     return tuple(np.bincount(np.clip(decade, 0, DECADES - 1), minlength=DECADES).tolist())
 

@@ -67,12 +67,12 @@ def verdict(found: Bisection, stage: StageResult) -> str:
     node = found.departs
     if node is not None:
         return (
-            f"{found.stage} departs from {whose} at the node {node.node} ({node.op} in {node.place}): "
+            f"{found.stage} diverges from {whose} at the node {node.node} ({node.op} in {node.place}): "
             f"given its inputs, its output is off by {_deviation(node.own)}; its inputs were off by "
             f"{_deviation(node.inputs)}."
         )
     sound = (
-        f"No node of {found.stage} departs from {whose}: each of {len(found.nodes)} computes what it should"
+        f"No node of {found.stage} diverges from {whose}: each of {len(found.nodes)} computes what it should"
     )
     if stage:
         return f"{sound}."

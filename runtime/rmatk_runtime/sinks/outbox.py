@@ -1,7 +1,7 @@
 """A bounded queue of messages and a thread that sends them, so that inference never waits for a network.
 
 What cannot be sent now is tried again, after waits that grow; meanwhile the oldest messages give way to newer
-ones. A network never ends a run: it is told in the log, once when it fails and once when it works again.
+ones. A network never ends a run: it is logged once when it fails and once when it works again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Notifies systemd that the service runs: the protocol of sd_notify(3), one datagram per message.
 
-With ``Type=notify`` and ``WatchdogSec=`` systemd starts a service anew whose engine or output hangs. A camera
-that is lost is no hang: it is being tried again, and that is told.
+With ``Type=notify`` and ``WatchdogSec=`` systemd restarts a service whose engine or output hangs. A lost
+camera is not a hang: reconnection is tried, and systemd is notified of that.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def open_gstreamer(uri: str, options: SourceOptions) -> Source:
 def open_csi(uri: str, options: SourceOptions) -> Source:
     """``csi://0``: a camera on a Jetson's ribbon cable, mirrored and turned by the board's own hardware.
 
-    Not refused at once elsewhere, lest a board that is not recognised be shut out: the hint says it.
+    Not refused in advance on other machines, because a board may not be recognised: the hint names the cause.
 
     Raises:
         SourceError: not a Jetson, no such camera.
@@ -114,7 +114,7 @@ def open_csi(uri: str, options: SourceOptions) -> Source:
 
 
 def csi_pipeline(sensor: int, options: SourceOptions) -> list[str]:
-    """The words of the pipeline that reads CSI camera ``sensor``; 1280x720 at 30 per second unless told."""
+    """The words of the pipeline that reads CSI camera ``sensor``; by default 1280x720 at 30 per second."""
     asked = msgspec.structs.replace(options, size=options.size or (1280, 720), rate=options.rate or 30)
     method = _FLIP_METHODS[options.flip, options.rotate]
     return [
@@ -166,7 +166,7 @@ class GstConnection(Connection):
         self.size = (self._first.shape[1], self._first.shape[0])
 
     def _listen(self) -> None:
-        """Hear what the child says, lest it wait for that, and remember its last words."""
+        """Read the child's messages, so that it does not block on them, and keep the last ones."""
         assert self._child.stdout is not None
         with self._child.stdout as lines:
             self._words.extend(lines)

@@ -2,7 +2,7 @@
 
 A camera does not wait. Read in turn with inference, its driver or the network queues frames, and what is
 classified is seconds old; so a thread of its own takes every frame, and the newest one waits in a single
-slot. The same thread notices that the device is gone and connects anew.
+slot. The same thread notices that the device is gone and reconnects.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class Connection(ABC):
 class LiveSource(Source):
     """The newest frame of a device, taken when the reader is ready for it.
 
-    Frames are numbered as they arrive, so a gap in ``index`` tells of frames dropped. ``time`` is the capture
+    Frames are numbered as they arrive, so a gap in ``index`` shows dropped frames. ``time`` is the capture
     clock: seconds from the first frame to this one's arrival, through losses too.
 
-    A first connection that fails is the caller's to hear of, at once. A later loss is logged and tried again,
-    ``options.reconnect`` times, after waits that double from half a second up to half a minute; each is cut
-    by a random part, lest a hundred devices return to one server in the same instant.
+    If the first connection fails, the error is raised immediately. After a later loss, reconnection is tried
+    ``options.reconnect`` times, with exponential backoff from half a second to half a minute and jitter, so
+    that many devices do not reconnect to one server at the same time.
     """
 
     def __init__(self, name: str, connect: Callable[[], Connection], options: SourceOptions) -> None:

@@ -85,7 +85,7 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         asked = [field.name for field in fields if getattr(self, field.name) != field.default]
         if wrong := [f"--{field}" for field in asked if field not in KINDS[kind]]:
             able = ", ".join(f"--{field}" for field in self.__struct_fields__ if field in KINDS[kind])
-            raise SourceError(f"{name} cannot be told {' and '.join(wrong)}", f"it can be told {able}")
+            raise SourceError(f"{name} does not support {' and '.join(wrong)}", f"supported: {able}")
 
     def turn(self, image: UInt8) -> UInt8:
         """(H, W, 3) uint8, mirrored and turned as asked: (H, W, 3) or (W, H, 3), contiguous."""
@@ -102,7 +102,7 @@ class Thinning:
     """Picks which frames to keep so that at most ``rate`` come per second; None keeps all.
 
     Frames are taken near an even beat, so that the jitter of a camera's clock costs none, and the beat
-    starts anew after a gap.
+    restarts after a gap.
     """
 
     def __init__(self, rate: float | None) -> None:

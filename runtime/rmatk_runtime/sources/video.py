@@ -117,7 +117,7 @@ class VideoSource(Source):
         """Hold that something came, and note what did not."""
         if read == 0 and self._options.start:
             raise SourceError(
-                f"--start {self._options.start:g} lies behind the last frame of {self._path}",
+                f"--start {self._options.start:g} is after the last frame of {self._path}",
                 "give a smaller --start",
             )
         if read == 0:

@@ -75,12 +75,12 @@ class Kernels:
         except (OSError, ValueError) as error:
             # As text: a record that holds an error holds every frame's variables, TensorRT's objects too
             reason = getattr(error, "strerror", None) or str(error)
-            log.warning("kernels are made anew, %s cannot be used: %s", self.path, reason)
+            log.warning("kernels are compiled again, %s cannot be used: %s", self.path, reason)
             return
         if kept is None:
             return
         if not cache.deserialize(kept):
-            log.warning("kernels are made anew, TensorRT does not accept %s here", self.path)
+            log.warning("kernels are compiled again, TensorRT does not accept %s here", self.path)
             return
         self._on_disk = hashlib.sha256(kept).hexdigest()
 

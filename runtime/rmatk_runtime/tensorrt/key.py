@@ -65,7 +65,7 @@ class EngineKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     ``tensorrt``: the version as the module gives it; ``machine``: the processor (``aarch64``); ``gpu``: the
     GPU it was built on, None where it was built without one; ``compute_capabilities``: those it was built
     for (``"8.7"``), empty where TensorRT for RTX built for all that it supports; ``input``: of the graph;
-    ``onnx_sha256``: of the graph's file, and of its weights where they lie apart.
+    ``onnx_sha256``: of the graph's file, and of its external data.
     """
 
     flavour: Flavour

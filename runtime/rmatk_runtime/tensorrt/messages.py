@@ -68,6 +68,6 @@ def build_error(trt: TensorRt, what: str, messages: Messages, options: BuildOpti
     else:
         cure = "retry with a larger --workspace"
     return BackendError(
-        f"{trt.title} cannot build {what}, probably for want of memory: {words}",
+        f"{trt.title} cannot build {what}, probably because of too little memory: {words}",
         f"close other programs or add swap, then {cure}",
     )

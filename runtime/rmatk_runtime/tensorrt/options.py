@@ -52,7 +52,7 @@ def objections(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> list[st
 
 
 def _rtx_objections(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> list[str]:
-    """Its builder accepts these calls and ignores them, or fails for want of a library (seen in 1.7)."""
+    """Its builder accepts these calls and ignores them, or fails without a library (seen in 1.7)."""
     found = []
     if options.timing_cache is not None:
         found.append("--timing-cache: TensorRT for RTX times nothing while it builds and has no timing cache")

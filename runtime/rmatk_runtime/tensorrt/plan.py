@@ -97,7 +97,7 @@ class Plan:
         """A new execution context; its working memory (``scratch`` bytes) is still to be set.
 
         Raises:
-            BackendError: it cannot be made, mostly for want of memory.
+            BackendError: it cannot be made, mostly because of too little memory.
         """
         context = self._engine.create_execution_context(self._how)
         if context is None:
@@ -124,7 +124,7 @@ class Plan:
         return config
 
     def _load_error(self, where: str, data: bytes) -> BackendError:
-        """Why TensorRT does not load a plan: for want of memory, or because it is not for this machine."""
+        """Why TensorRT does not load a plan: too little memory, or because it is not for this machine."""
         error = self.error(f"{self._trt.title} does not load {where}", _REBUILD)
         verdict = self._verdict(data)
         message = f"{error.message} ({', '.join(verdict)})" if verdict else error.message

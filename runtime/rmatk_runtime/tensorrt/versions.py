@@ -27,7 +27,7 @@ class KnownBad:
     def warning(self, version: str) -> str:
         """One sentence for people: version, span, fault and where it was reported."""
         first, last = (".".join(map(str, bound)) for bound in (self.first, self.last))
-        return f"TensorRT {version} lies in {first} - {last}: {self.fault} ({', '.join(self.threads)})"
+        return f"TensorRT {version} is among {first} - {last}: {self.fault} ({', '.join(self.threads)})"
 
 
 # JetPack 6.1 and 6.2 ship 10.3, JetPack 7.0 and 7.1 ship 10.13 for Thor (compute capability 11.0).
@@ -37,24 +37,24 @@ KNOWN_BAD = (
         (10, 7),
         "wrong numbers for common exports of vision transformers, in fp32 too",
         ("NVIDIA/TensorRT #4328", "#4333", "#4334", "#4419", "#4742"),
-        "use 10.8 or newer where there is one; else trust no engine before: rmatk parity BUNDLE",
+        "use 10.8 or newer if available; otherwise check each engine: rmatk parity BUNDLE",
     ),
     KnownBad(
         (10, 13),
         (10, 14),
         "engines of largest batch 1 may compute q, k and v wrongly on Thor",
         ("NVIDIA/TensorRT-Edge-LLM #151",),
-        "build with a largest batch of 2 or more, and trust no engine before: rmatk parity BUNDLE",
+        "build with a largest batch of 2 or more, and check each engine: rmatk parity BUNDLE",
         capability="11.0",
     ),
 )
 
 
 def known_bad(version: str, capability: str | None = None) -> KnownBad | None:
-    """The row of :data:`KNOWN_BAD` that a version of TensorRT lies in, or None.
+    """The row of :data:`KNOWN_BAD` for a version of TensorRT, or None.
 
     Args:
-        version: as TensorRT states it, ``10.3.0.26``. Versions of TensorRT for RTX (1.x) lie in no row.
+        version: as TensorRT states it, ``10.3.0.26``. Versions of TensorRT for RTX (1.x) are in no row.
         capability: the GPU's compute capability; rows for one kind of GPU need it to match.
     """
     match = re.match(r"(\d+)\.(\d+)", version)

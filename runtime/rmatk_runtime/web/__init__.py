@@ -1,7 +1,7 @@
 """``rmatk infer --web``: a page beside the running loop, its API, and monitoring.
 
     sink      the loop's end: takes results and never waits
-    live      the result of the moment, for however many viewers
+    live      the current result, for any number of viewers
     meter     counts and latencies; Prometheus' text
     snapshots pictures kept for the next training
     api       what the page and other programs may ask

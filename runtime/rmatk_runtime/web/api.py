@@ -66,7 +66,7 @@ class SetThreshold(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TakeSnapshot(msgspec.Struct, forbid_unknown_fields=True):
-    """Keep the picture of the moment under a label, one of the bundle's or a new one."""
+    """Save the current picture under a label, one of the bundle's or a new one."""
 
     label: str
 

@@ -126,7 +126,7 @@ IMAGE: dict[str, tuple[Callable[[Model], None], str]] = {
     "a path in float64": (double_path, r"blocks\.1\.out\.0 is DOUBLE"),
     "not finite": (not_finite, r"norm_post\.bias holds a number that is not finite"),
     "a batch of one": (baked_batch, r"blocks\.1\.out is not open in its batch, its shape is \(1, 17, 48\)"),
-    "sizes from numbers": (shape_from_numbers, "cut has sizes that are not constants|cannot be told"),
+    "sizes from numbers": (shape_from_numbers, "cut has sizes that are not constants|are unknown"),
     "half in float32": (half_product, r"attention_out\.matmul computes in FLOAT16, not FLOAT"),
     "int8 in float32": (quantised, "2 quantising nodes in a graph of fp32"),
 }

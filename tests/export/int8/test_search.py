@@ -115,7 +115,7 @@ def test_training_photos_that_judge_are_said_to(tiny_run, tiny, rmatk, monkeypat
         monkeypatch.setattr("rmatk.run.load_run", lambda path, loaded=loaded: loaded)
         code, out, err = rmatk("export", run.path, "-o", tmp_path / "bundle", "--precision", "int8")
         assert code == 0, err
-        assert ("judged on training photos" in out) == said
+        assert ("the estimate uses training images" in out) == said
 
 
 def test_the_search_says_how_far_it_is(int8_source, model, monkeypatch):

@@ -166,7 +166,7 @@ def test_the_command_bisects_the_failing_stage_from_the_golden_set(
     assert found["departs"]["op"] == "Add" and found["departs"]["place"] == "block 0, mid"
     code, out, _ = rmatk("parity", bundle, "--bisect")
     assert (
-        code == 3 and "departs from the bundle's fp32 graph at the node blocks.0.mid (Add in block 0" in out
+        code == 3 and "diverges from the bundle's fp32 graph at the node blocks.0.mid (Add in block 0" in out
     )
 
 

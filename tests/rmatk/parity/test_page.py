@@ -117,8 +117,8 @@ def test_a_failing_bundle_has_its_stage_its_node_and_its_pictures(
     stages = msgspec.json.decode(out)["stages"]
     (failed,) = [stage for stage in stages if not stage["passed"]]
     assert code == 3 and "Fails at the stage 'onnxruntime cpu int8': cosine" in page
-    assert "departs from the bundle's fp32 graph at the node blocks.0.mid (Add in block 0, mid)" in page
-    assert "<h3>onnxruntime cpu int8</h3><p>onnxruntime cpu int8 departs from" in page
+    assert "diverges from the bundle's fp32 graph at the node blocks.0.mid (Add in block 0, mid)" in page
+    assert "<h3>onnxruntime cpu int8</h3><p>onnxruntime cpu int8 diverges from" in page
     assert page.count('class="wrong"><td>onnxruntime cpu int8') == 1
     pictures = re.findall(r'<figure( class="\w+")?><img alt="(.*?)"', page)
     assert len(pictures) == len(failed["flips"]) > 0
@@ -163,7 +163,7 @@ def test_labels_that_changed_places_are_named_without_pictures(
     check_html(page)
     assert code == 3 and "fails at the stage 'class matrix'" in error
     for one, other in (held.names[:2], held.names[1::-1]):
-        assert f"What PyTorch embeds for {one} lies nearest to {other}." in page
+        assert f"What PyTorch embeds for {one} is nearest to {other}." in page
     assert "<img" not in page and "<b>24</b>images" in page
 
 

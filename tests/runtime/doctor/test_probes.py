@@ -184,7 +184,7 @@ def test_tensorrt_hidden_from_a_virtual_environment_on_a_jetson(
     (tmp_path / "usr/lib/python3.10/dist-packages/tensorrt").mkdir(parents=True)
     probe = tensorrt.probe_tensorrt([], jetson=True, root=tmp_path)
     assert not probe.ok and not probe.optional and "does not see system packages" in probe.reason
-    assert probe.hint == "make it anew: python3 -m venv --system-site-packages .venv"
+    assert probe.hint == "create it again: python3 -m venv --system-site-packages .venv"
     write(config, "include-system-site-packages = true\n")
     probe = tensorrt.probe_tensorrt([], jetson=True, root=tmp_path)
     assert "TensorRT is not installed" in probe.reason and "never pip install" in str(probe.hint)

@@ -127,7 +127,7 @@ def test_a_terminal_is_no_camera(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pipe_cannot_be_told_to_reconnect() -> None:
-    with pytest.raises(SourceError, match="stdin cannot be told --reconnect"):
+    with pytest.raises(SourceError, match="stdin does not support --reconnect"):
         open_source("-", options=SourceOptions(reconnect=3))
 
 

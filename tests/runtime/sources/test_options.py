@@ -51,7 +51,7 @@ def test_what_a_source_cannot_do_is_refused_by_name(
     tmp_path: Path, uri: str, options: dict[str, Any], flags: str
 ) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(SourceError, match=f"cannot be told {flags}$") as caught:
+    with pytest.raises(SourceError, match=f"does not support {flags}$") as caught:
         open_source(uri.format(folder=tmp_path), options=SourceOptions(**options))
     assert "--flip" in str(caught.value.hint)
     assert "hunter2" not in caught.value.message

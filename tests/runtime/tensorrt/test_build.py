@@ -193,7 +193,7 @@ def test_an_error_that_is_no_node_s(bundle: Bundle):
 def test_memory_errors_are_translated(bundle: Bundle, words: str):
     trt, fake = load("10.3.0")
     fake.build_error = words
-    with pytest.raises(BackendError, match="probably for want of memory: ") as caught:
+    with pytest.raises(BackendError, match="probably because of too little memory: ") as caught:
         build(bundle, trt)
     assert words in caught.value.message
     assert caught.value.hint == "close other programs or add swap, then retry with --workspace 512"

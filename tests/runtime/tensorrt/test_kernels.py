@@ -123,7 +123,7 @@ def test_damaged_ones_are_told_and_made_anew(
     file.write_bytes(damage(whole))
     with caplog.at_level(logging.WARNING):
         assert made_anew(graph, file) == [2]
-    assert caplog.text.count("kernels are made anew") == 1 and str(file) in caplog.text
+    assert caplog.text.count("kernels are compiled again") == 1 and str(file) in caplog.text
     assert file.read_bytes() == whole
 
 
