@@ -89,7 +89,7 @@ def evaluate(
     text_con_weight: _Float = None,
     template: _Template = None,
     class_names: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="As in rmatk train; unless told, those of the run.")
+        Path | None, typer.Option(metavar="FILE", help="As in rmatk train; by default those of the run.")
     ] = None,
     device: Annotated[
         str,

@@ -34,7 +34,7 @@ def train(
         typer.Option(
             metavar="NAME",
             help="An open_clip model name, or rmatk-micro, the embedded toy. "
-            "ViT-B-16-quickgelu unless told, where its weights can be had.",
+            "by default ViT-B-16-quickgelu, if its weights are available.",
             show_default=False,
         ),
     ] = None,

@@ -55,7 +55,7 @@ def read_table(path: Path, part: Part | None = None, folders: Sequence[Path] = (
     the table's folder, or to one of ``folders``, or absolute.
 
     Raises:
-        DataError: not a text file, no photos, a row without photo or label, columns that cannot be told.
+        DataError: not a text file, no photos, a row without photo or label, columns that are not recognised.
     """
     rows = _rows(path)
     columns, rows = _columns(path, rows)

@@ -115,7 +115,7 @@ def _open(uri: str, name: str, scheme: str, options: SourceOptions) -> InputCont
 
 
 def _settings(uri: str, scheme: str) -> dict[str, str]:
-    """What FFmpeg is told for a scheme."""
+    """Options of FFmpeg for a scheme."""
     if scheme.startswith("rtsp"):
         return {**_LOOK, "rtsp_flags": "prefer_tcp"}  # UDP loses packets, but some cameras have nothing else
     if scheme in ("udp", "rtp", "srtp"):

@@ -56,7 +56,7 @@ class StillAddress:
             return bool(kind.startswith("image/") or kind_of(answer.read(HEAD)))
 
     def picture(self) -> bytes:
-        """The picture of the moment. Raises OSError, HTTPException."""
+        """The current picture. Raises OSError, HTTPException."""
         with self._ask() as answer:
             data: bytes = answer.read(_LARGEST + 1)
         if len(data) > _LARGEST:
