@@ -161,7 +161,7 @@ def test_json_is_one_object_and_nothing_else(bundle: Path, photos: Path, rmatk: 
 def test_csv_on_stdout_is_alone_there(bundle: Path, photos: Path, rmatk: Rmatk) -> None:
     code, text, errors = rmatk("infer", bundle, photos, "--csv", "-")
     rows = list(csv.reader(text.splitlines()))
-    assert code == 0 and len(rows) == 12 and rows[0][0] == "frame" and {len(row) for row in rows} == {10}
+    assert code == 0 and len(rows) == 12 and rows[0][0] == "frame" and {len(row) for row in rows} == {13}
     assert "11 frames" in errors
 
 

@@ -65,6 +65,22 @@ Images = Annotated[Path | None, typer.Option(metavar="DIR", help="Annotated imag
 Window = Annotated[bool, typer.Option("--window", help="A window with the annotated picture.")]
 Webhook = Annotated[str | None, typer.Option(metavar="URL", help="Post results as JSON: https://host/path")]
 Mqtt = Annotated[str | None, typer.Option(metavar="URL", help="Publish results: mqtt://user:pw@host/topic")]
+WebhookHeader = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="'NAME: VALUE'", help="Sent to the webhook; $NAME in it is taken from the environment."
+    ),
+]
+WebhookPicture = Annotated[
+    bool, typer.Option("--webhook-picture", help="Post a form with the record and the picture as JPEG.")
+]
+MqttCa = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Certificates (PEM) to check an mqtts:// broker's by.")
+]
+MqttDiscovery = Annotated[
+    str | None,
+    typer.Option(metavar="PREFIX", help="Announce sensors to Home Assistant; its prefix is homeassistant."),
+]
 Publish = Annotated[
     Literal["change", "all"],
     typer.Option(metavar="change|all", help="Send to webhook and MQTT: changes of the label, or all."),

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +30,16 @@ class Outputs:
     images: Path | None
     window: bool
     webhook: str | None
+    webhook_headers: tuple[str, ...]
+    webhook_picture: bool
     mqtt: str | None
+    mqtt_ca: Path | None
+    mqtt_discovery: str | None
     publish: Publish
     page: Page | None
     as_json: bool
+    written: dict[str, str] = field(default_factory=dict)
+    """Kind -> name of what is really written, once they are open."""
 
     def __post_init__(self) -> None:
         lines = {"--jsonl": self.jsonl, "--csv": self.csv and str(self.csv)}
@@ -42,6 +48,10 @@ class Outputs:
             raise typer.BadParameter(f"{' and '.join(there)} write to standard output; choose one")
         if self.publish == "all" and self.webhook is None and self.mqtt is None:
             raise typer.BadParameter("--publish is of --webhook and --mqtt: give one of them")
+        if self.webhook is None and (self.webhook_headers or self.webhook_picture):
+            raise typer.BadParameter("--webhook-header and --webhook-picture are of --webhook: give its URL")
+        if self.mqtt is None and (self.mqtt_ca or self.mqtt_discovery):
+            raise typer.BadParameter("--mqtt-ca and --mqtt-discovery are of --mqtt: give its URL")
         paths = [Path(path).resolve() for kind, path in self.files.items() if path != "-"]
         if len(set(paths)) < len(paths):
             raise typer.BadParameter("two outputs have the same name; give each its own")
@@ -81,30 +91,35 @@ class Outputs:
         A module is imported only for a sink that is asked for.
         """
         from rmatk_runtime.sinks import CsvSink, ImagesSink, JsonlSink, TerminalSink, VideoSink
+        from rmatk_runtime.sinks.video import unused_name
 
         info = session.source.info
+        self.written.update(self.files)
+        if self.video is not None and info.live:  # a video cannot be continued
+            self.written["video"] = str(unused_name(self.video))
         if self.window:
             from rmatk_runtime.sinks.window import WindowSink
 
             yield WindowSink(f"rmatk: {info.name}", lambda: session.stop.ask("closed"))
         if self.webhook is not None:
-            from rmatk_runtime.sinks.webhook import WebhookSink
+            from rmatk_runtime.sinks.webhook import WebhookSink, parse_headers
 
-            yield WebhookSink(self.webhook, self.publish)
+            headers = parse_headers(self.webhook_headers, os.environ)
+            yield WebhookSink(self.webhook, self.publish, headers=headers, picture=self.webhook_picture)
         if self.mqtt is not None:
             from rmatk_runtime.sinks.mqtt import MqttSink
 
-            yield MqttSink(self.mqtt, self.publish)
+            yield MqttSink(self.mqtt, self.publish, ca=self.mqtt_ca, discovery=self.mqtt_discovery)
         if self.page is not None:
             yield self.page.open(session)
         if self.video is not None:
-            yield VideoSink(self.video, rate=info.rate)
+            yield VideoSink(Path(self.written["video"]), rate=info.rate, live=info.live)
         if self.images is not None:
-            yield ImagesSink(self.images)
+            yield ImagesSink(self.images, append=info.live)
         if self.jsonl is not None:
-            yield JsonlSink(self.jsonl)
+            yield JsonlSink(self.jsonl, append=info.live)
         if self.csv is not None:
-            yield CsvSink(self.csv)
+            yield CsvSink(self.csv, append=info.live)
         if address := os.environ.get("NOTIFY_SOCKET"):
             from rmatk_runtime.sinks.systemd import SystemdSink
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run."""
+"""Ctrl-C, SIGTERM and SIGHUP during a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from rmatk_runtime.inference.loop import Stop
 
-REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
 EXIT_CODES = {reason: 128 + number for number, reason in REASONS.items()}
 
 
@@ -24,7 +24,12 @@ def signals_ask(stop: Stop) -> Iterator[None]:
     signal the process and then its group. A signal that is ignored, as behind a script's ``&``, stays so.
     """
 
+    terminals = [number for number in (1, 2) if os.isatty(number)]
+
     def ask(number: int, frame: object) -> None:
+        if number == signal.SIGHUP:  # a terminal that has gone refuses whatever is written
+            for terminal in terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
         stop.ask(REASONS[signal.Signals(number)])
 
     heard = [number for number in REASONS if signal.getsignal(number) is not signal.SIG_IGN]

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def report(summary: Summary, bundle: Path, engine: str, uris: list[str], outputs: Outputs) -> None:
     """Print the summary, in the form that its outputs allow."""
     if outputs.as_json:
-        console.print_json(record(summary, bundle, engine, outputs.files))
+        console.print_json(record(summary, bundle, engine, outputs.written))
     elif outputs.on_stdout:
         typer.echo(headline(summary, engine), err=True)
     else:
-        print_summary(summary, bundle, engine, uris, outputs.files)
+        print_summary(summary, bundle, engine, uris, outputs.written)
 
 
 def record(summary: Summary, bundle: Path, engine: str, outputs: dict[str, str]) -> dict[str, Any]:

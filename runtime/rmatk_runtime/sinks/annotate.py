@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.frames import Prediction
+from rmatk_runtime.printable import printable
+from rmatk_runtime.sinks.lettering import lettering
 
 MIN_WIDTH = 256  # narrower pictures are enlarged, or no label could be read
 
@@ -44,7 +44,8 @@ def _draw_panel(prediction: Prediction, row: int, width: int) -> Image.Image:
     pad = row // 4
     panel = Image.new("RGBA", (width, row * len(prediction.top) + 2 * pad), _PANEL)
     draw = ImageDraw.Draw(panel)
-    font = _font(row * 2 // 3)
+    size = row * 2 // 3
+    figures = lettering("0123456789%", size)[1]
     for number, score in enumerate(prediction.top):
         top = pad + number * row
         colour = _UNSURE if prediction.rejected else _BEST if number == 0 else _OTHER
@@ -54,22 +55,17 @@ def _draw_panel(prediction: Prediction, row: int, width: int) -> Image.Image:
         draw.rectangle((*box[:2], pad + round(inner * score.probability), box[3]), fill=colour)
         percent = f"{score.probability:.0%}"
         middle = top + row // 2
-        draw.text((width - 2 * pad, middle), percent, fill=_TEXT, font=font, anchor="rm")
-        room = inner - 3 * pad - draw.textlength(percent, font=font)
-        draw.text((2 * pad, middle), _fit(score.label, room, font), fill=_TEXT, font=font, anchor="lm")
+        draw.text((width - 2 * pad, middle), percent, fill=_TEXT, font=figures, anchor="rm")
+        room = inner - 3 * pad - draw.textlength(percent, font=figures)
+        label, font = lettering(" ".join(printable(score.label).split()), size)
+        draw.text((2 * pad, middle), _fit(label, room, font), fill=_TEXT, font=font, anchor="lm")
     return panel
 
 
-def _fit(text: str, room: float, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """``text`` on one line, shortened with an ellipsis to ``room`` pixels."""
-    text = " ".join(text.split())
+def _fit(text: str, room: float, font: ImageFont.FreeTypeFont) -> str:
+    """``text`` shortened with an ellipsis to ``room`` pixels."""
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "…") > room:
         text = text[:-1]
     return text + "…"
-
-
-@lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

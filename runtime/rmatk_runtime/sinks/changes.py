@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-from rmatk_runtime.frames import Prediction
+from rmatk_runtime.frames import Frame, Prediction
 
 Publish = Literal["change", "all"]
 
 
 class Changes:
-    """Tells results whose label is not the one before; "rejected" counts as a label of its own."""
+    """Tells results whose label is not the one before, of the same camera and region.
+
+    "Rejected" counts as a label of its own.
+    """
 
     def __init__(self, publish: Publish) -> None:
         self._all = publish == "all"
-        self._last: str | None = None
-        self._first = True
+        self._last: dict[tuple[str, str], str | None] = {}
 
-    def wants(self, prediction: Prediction) -> bool:
+    def wants(self, frame: Frame, prediction: Prediction) -> bool:
         """Whether this result is to be sent; asked once for each, in order."""
-        new = self._first or prediction.label != self._last
-        self._first, self._last = False, prediction.label
+        new = frame.stream not in self._last or prediction.label != self._last[frame.stream]
+        self._last[frame.stream] = prediction.label
         return new or self._all

@@ -15,13 +15,17 @@ from rmatk_runtime.sinks.base import Sink
 
 
 class ImagesSink(Sink):
-    """Writes ``000000-NAME.jpg``, numbered by result; each file appears whole."""
+    """Writes ``000000-NAME.jpg``, numbered by result; each file appears whole.
 
-    def __init__(self, folder: Path) -> None:
+    ``append``: the numbers go on after those that are in the folder.
+    """
+
+    def __init__(self, folder: Path, *, append: bool = False) -> None:
         self._folder = folder
-        self._count = 0
         with naming_storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
+            there = (path.name.partition("-")[0] for path in folder.glob("*-*.jpg")) if append else ()
+            self._count = max((int(number) + 1 for number in there if number.isdecimal()), default=0)
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Write one annotated JPEG. Raises StorageError."""

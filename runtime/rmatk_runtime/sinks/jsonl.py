@@ -12,10 +12,10 @@ from rmatk_runtime.sinks.lines import LineFile
 
 
 class JsonlSink(Sink):
-    """Writes ``Prediction.as_record``; ``-`` is standard output. An existing file is replaced."""
+    """Writes ``Prediction.as_record``; ``-`` is standard output. ``append``: see :class:`LineFile`."""
 
-    def __init__(self, target: str | Path) -> None:
-        self._lines = LineFile(target)
+    def __init__(self, target: str | Path, *, append: bool = False) -> None:
+        self._lines = LineFile(target, append=append)
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Append one line. Raises StorageError, SinkError."""

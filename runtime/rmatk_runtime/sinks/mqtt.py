@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -13,6 +15,7 @@ import msgspec
 
 from rmatk_runtime.errors import MissingExtraError, SinkError
 from rmatk_runtime.frames import Frame, Prediction
+from rmatk_runtime.sinks.announcements import Announcements
 from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.sinks.changes import Changes, Publish
 from rmatk_runtime.sinks.outbox import LONGEST_WAIT, Outbox, Unsent
@@ -32,11 +35,20 @@ class MqttSink(Sink):
     """Publishes ``Prediction.as_record`` to ``mqtt(s)://[USER:PASSWORD@]HOST[:PORT]/TOPIC``.
 
     At least once (QoS 1), and retained: who subscribes later hears the last answer. ``TOPIC/status`` is
-    ``online``, or ``offline``, which the broker says by itself when this process or its network dies.
+    ``online``, or ``offline``, which the broker says by itself when this process or its network dies. Named
+    cameras and regions have topics of their own: ``TOPIC/CAMERA/REGION``.
+
+    ``ca``: certificates to check the broker's by. ``discovery``: the first level of Home Assistant's topics,
+    under which each topic is announced as a sensor.
     """
 
-    def __init__(self, url: str, publish: Publish = "change") -> None:
+    def __init__(
+        self, url: str, publish: Publish = "change", *, ca: Path | None = None, discovery: str | None = None
+    ) -> None:
         parts, port = _parse(url)
+        if ca is not None and parts.scheme != "mqtts":
+            raise SinkError("--mqtt-ca is of an encrypted connection", "write --mqtt mqtts://host/topic")
+        self._ca, self._announcements = ca, None if discovery is None else Announcements(discovery)
         self._topic = unquote(parts.path.strip("/"))
         self._changes = Changes(publish)
         self._connected = threading.Event()
@@ -58,7 +70,13 @@ class MqttSink(Sink):
             raise MissingExtraError("paho-mqtt", "mqtt") from None
         client = Client(CallbackAPIVersion.VERSION2, f"rmatk-{secrets.token_hex(4)}")
         if parts.scheme == "mqtts":
-            client.tls_set()
+            try:
+                client.tls_set(None if self._ca is None else str(self._ca))
+            except OSError as error:  # ssl.SSLError is one
+                raise SinkError(
+                    f"--mqtt-ca {self._ca}: {error.strerror or 'not a certificate'}",
+                    "give a file in PEM form",
+                ) from error
         if parts.username is not None:
             client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
         client.will_set(f"{self._topic}/status", "offline", qos=1, retain=True)
@@ -86,15 +104,23 @@ class MqttSink(Sink):
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Queue one result; never waits for the network."""
-        if self._changes.wants(prediction):
-            self._outbox.put(msgspec.json.encode(prediction.as_record(frame)))
+        if self._changes.wants(frame, prediction):
+            topic = "/".join((self._topic, *map(level, filter(None, frame.stream))))
+            self._outbox.put(topic.encode() + b"\0" + msgspec.json.encode(prediction.as_record(frame)))
 
     def _publish(self, message: bytes) -> None:
-        """Publish one message and wait for the broker's acknowledgement."""
+        """Publish one message, its topic before it, and wait for the broker's acknowledgement."""
+        topic, _, record = message.partition(b"\0")
+        if self._announcements is not None:
+            for name, announcement in self._announcements.new(topic.decode(), f"{self._topic}/status"):
+                self._send(name, announcement)
+        self._send(topic.decode(), record)
+
+    def _send(self, topic: str, message: bytes) -> None:
         if not self._connected.wait(1.0):
             raise Unsent(self._reason)
         try:
-            sent = self._client.publish(self._topic, message, qos=1, retain=True)
+            sent = self._client.publish(topic, message, qos=1, retain=True)
             sent.wait_for_publish(SECONDS)
         except (RuntimeError, ValueError) as error:  # paho's, for a connection lost in between
             raise Unsent(error) from error
@@ -110,6 +136,11 @@ class MqttSink(Sink):
                 leave.wait_for_publish(0.2)
         # Without waiting for its thread, which may sit in an attempt to connect
         self._client.disconnect()
+
+
+def level(name: str) -> str:
+    """A name as one level of a topic."""
+    return re.sub(r"[/+#\0\s]+", "-", name).strip("-") or "-"
 
 
 def _parse(url: str) -> tuple[SplitResult, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rmatk_runtime.frames import Frame, Prediction
+from rmatk_runtime.printable import printable
 from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.sinks.lines import LineFile
 
@@ -17,5 +18,5 @@ class TerminalSink(Sink):
         """Write one line. Raises SinkError."""
         scores = "  ".join(f"{score.label} {score.probability:.1%}" for score in prediction.top)
         unsure = "unsure: " if prediction.rejected else ""
-        line = f"{frame.source} {frame.index:7d} {frame.time:8.3f} s  {unsure}{scores}\n"
-        self._lines.write(line.encode())
+        line = f"{frame.source} {frame.index:7d} {frame.time:8.3f} s  {unsure}{scores}"
+        self._lines.write(printable(line).encode() + b"\n")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -33,9 +34,12 @@ class VideoSink(Sink):
     Where time does not advance (images, the start of the next file) the frame follows ``1 / rate`` seconds
     after the one before. The first frame sets the size; others are fitted into it on black. Without a single
     frame no file is left; nor after an error while encoding.
+
+    ``live``: written in fragments under its own name, so that what was recorded can be played whatever ends
+    the process; see :func:`unused_name`.
     """
 
-    def __init__(self, path: Path, *, rate: float | None = None) -> None:
+    def __init__(self, path: Path, *, rate: float | None = None, live: bool = False) -> None:
         self._av = import_av()
         if path.suffix.lower() not in SUFFIXES:
             raise SinkError(
@@ -47,7 +51,8 @@ class VideoSink(Sink):
         self._step = max(1, round(_CLOCK / self._rate))
         self._offset = 0
         self._last = -self._step
-        self._partial = replacing(path)
+        self._fragments = live
+        self._partial: AbstractContextManager[Path] = nullcontext(path) if live else replacing(path)
         self._output: tuple[OutputContainer, VideoStream] | None = None
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
@@ -74,7 +79,11 @@ class VideoSink(Sink):
     def _open(self, pixels: UInt8) -> tuple[OutputContainer, VideoStream]:
         """Start the file with a frame (H, W, 3): H.264, or MPEG-4 part 2 where this FFmpeg has no x264."""
         partial = self._partial.__enter__()
-        container: OutputContainer = self._av.open(str(partial), "w")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        settings = {"flush_packets": "1"} if self._fragments else {}
+        if self._fragments and self._path.suffix.lower() in (".mp4", ".mov"):
+            settings["movflags"] = "frag_keyframe+empty_moov+default_base_moof"
+        container: OutputContainer = self._av.open(str(partial), "w", options=settings)
         codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
         rate = Fraction(self._rate).limit_denominator(1001)
         stream = cast("VideoStream", container.add_stream(codec, rate=rate))
@@ -85,6 +94,8 @@ class VideoSink(Sink):
         stream.codec_context.time_base = Fraction(1, _CLOCK)
         if codec == "libx264":
             stream.options = {"preset": "veryfast", "crf": "20"}
+        if self._fragments:  # one fragment each two seconds
+            stream.codec_context.gop_size = max(1, round(2 * self._rate))
         return self._output
 
     def _stamp(self, time: float) -> int:
@@ -113,6 +124,13 @@ class VideoSink(Sink):
             raise SinkError(
                 f"cannot encode {self._path}: {reason(error)}", "rmatk doctor says what PyAV can write here"
             ) from error
+
+
+def unused_name(path: Path) -> Path:
+    """``path``, or where something has that name, one with the time: ``belt-20260501T123000Z.mp4``."""
+    if not path.exists():
+        return path
+    return path.with_name(f"{path.stem}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}{path.suffix}")
 
 
 def _fit(pixels: UInt8, stream: VideoStream) -> UInt8:

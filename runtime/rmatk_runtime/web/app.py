@@ -54,7 +54,7 @@ class _Login:
         if self._key is not None and token is not None and not self._key.fits(token.strip()):
             form = (_STATIC / "login.html").read_text().replace(" hidden", "")
             return HTMLResponse(form, status_code=403)
-        response = RedirectResponse("/", status_code=303)
+        response = RedirectResponse("./", status_code=303)  # relative: a proxy may serve this below a path
         if self._key is not None:
             response.set_cookie(COOKIE, self._key.cookie, max_age=_YEAR, httponly=True, samesite="strict")
         return response

@@ -86,7 +86,7 @@ class Guard:
         if self._key is None or request.url.path in _OPEN or self._key.opens(request):
             return None
         if request.url.path == "/":
-            return RedirectResponse("/login", status_code=303)
+            return RedirectResponse("login", status_code=303)  # relative: a proxy may serve this below a path
         return JSONResponse(
             {"error": "the token is missing or wrong", "hint": "Authorization: Bearer TOKEN"},
             status_code=401,

@@ -7,13 +7,10 @@ nobody: the loop replaces the slot and goes on, and a picture is compressed only
 from __future__ import annotations
 
 import asyncio
-import io
 from dataclasses import dataclass
 
-from PIL import Image
-
-from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.frames import Frame, Prediction
+from rmatk_runtime.sinks.jpeg import encode_jpeg
 
 LONGEST_SIDE = 960  # of the pictures sent: enough for a page; snapshots keep every pixel
 
@@ -79,13 +76,3 @@ class Live:
             self._picture = (shown.number, asyncio.create_task(work))
         # A viewer that leaves must not cancel the work that others wait for
         return await asyncio.shield(self._picture[1])
-
-
-def encode_jpeg(image: UInt8, *, quality: int, longest: int | None = None) -> bytes:
-    """(H, W, 3) uint8 RGB -> JPEG, made smaller where a side exceeds ``longest``."""
-    picture = Image.fromarray(image)
-    if longest is not None and max(picture.size) > longest:
-        picture.thumbnail((longest, longest), Image.Resampling.BILINEAR)
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=quality)
-    return data.getvalue()

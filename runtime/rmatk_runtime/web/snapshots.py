@@ -11,7 +11,7 @@ from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import StorageError, naming_storage_errors
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.labels.editor import clean_name
-from rmatk_runtime.web.live import encode_jpeg
+from rmatk_runtime.sinks.jpeg import encode_jpeg
 
 LEAST_FREE = 512 << 20
 """Bytes that a snapshot leaves free: the device has other things to write."""

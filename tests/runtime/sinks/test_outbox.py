@@ -6,10 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from rmatk_runtime.frames import Prediction, Score
+from rmatk_runtime.frames import Frame, Prediction, Score
 from rmatk_runtime.sinks.changes import Changes
 from rmatk_runtime.sinks.outbox import CLOSE_SECONDS, Outbox, Refused, Unsent
 
@@ -132,6 +134,9 @@ def answers(*labels: str | None) -> list[Prediction]:
 def test_changes_are_told_from_repetitions() -> None:
     predictions = answers("can", "can", None, None, "can", "box")
     changes = Changes("change")
-    assert [changes.wants(p) for p in predictions] == [True, False, True, False, True, True]
+    frame = Frame(np.zeros((1, 1, 3), np.uint8), 0, 0.0, "clip")
+    assert [changes.wants(frame, p) for p in predictions] == [True, False, True, False, True, True]
     every = Changes("all")
-    assert all(every.wants(p) for p in predictions)
+    assert all(every.wants(frame, p) for p in predictions)
+    other = replace(frame, camera="belt")  # each camera has its own last label
+    assert [changes.wants(f, predictions[-1]) for f in (other, frame, other)] == [True, False, False]

@@ -53,10 +53,13 @@ def test_jsonl_lines_are_there_before_close(tmp_path: Path) -> None:
         sink.write(make_frame(1), UNSURE)
         text = path.read_text()
     first, second = map(json.loads, text.splitlines())
+    assert first.pop("captured_at")[-1] == second["captured_at"][-1] == "Z"
     assert first == {
         "frame": 0,
         "time": 0.0,
         "source": "a/clip.mp4",
+        "camera": None,
+        "region": None,
         "label": "glass",
         "rejected": False,
         "latency_ms": 12.346,
@@ -77,7 +80,8 @@ def test_csv_has_a_heading_and_quotes_labels(tmp_path: Path) -> None:
     with path.open(newline="") as file:
         first, second = csv.DictReader(file)
     assert list(first) == [
-        *("frame", "time", "source", "label", "rejected", "latency_ms"),
+        *("frame", "time", "captured_at", "source", "camera", "region"),
+        *("label", "rejected", "latency_ms"),
         *("label_1", "probability_1", "label_2", "probability_2"),
     ]
     assert first["label_2"] == "métal, “tin”" and float(first["probability_1"]) == 0.75

@@ -27,7 +27,7 @@ def test_without_the_token_only_health_and_login_answer(guarded: TestClient):
         assert answer.status_code == 401 and answer.headers["WWW-Authenticate"] == "Bearer"
     assert guarded.post("/v1/threshold", json={"value": 0.5}).status_code == 401
     answer = guarded.get("/")
-    assert answer.status_code == 303 and answer.headers["Location"] == "/login"
+    assert answer.status_code == 303 and answer.headers["Location"] == "login"
     assert guarded.get("/login").status_code == guarded.get("/healthz").status_code == 200
     assert guarded.get("/static/style.css").status_code == 200
 
@@ -48,7 +48,7 @@ def test_the_login_form_sets_a_cookie_that_scripts_cannot_read(guarded: TestClie
     assert answer.status_code == 403 and "set-cookie" not in answer.headers
     assert '<p role="alert">That is not the token.' in answer.text
     answer = guarded.post("/login", data={"token": TOKEN})
-    assert answer.status_code == 303 and answer.headers["Location"] == "/"
+    assert answer.status_code == 303 and answer.headers["Location"] == "./"
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie and TOKEN not in cookie
     assert guarded.get("/v1/status").status_code == 200  # the client keeps it
@@ -57,7 +57,7 @@ def test_the_login_form_sets_a_cookie_that_scripts_cannot_read(guarded: TestClie
 
 def test_a_link_exchanges_its_token_once(guarded: TestClient):
     answer = guarded.get(f"/login?token={TOKEN}")
-    assert answer.status_code == 303 and answer.headers["Location"] == "/" and COOKIE in guarded.cookies
+    assert answer.status_code == 303 and answer.headers["Location"] == "./" and COOKIE in guarded.cookies
     assert guarded.get("/").status_code == 200
     guarded.cookies.clear()
     assert guarded.get("/login?token=wrong").status_code == 403
