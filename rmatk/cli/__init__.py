@@ -17,8 +17,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from rmatk.cli.echo import echo
 from rmatk_runtime import __version__
 from rmatk_runtime.errors import MissingExtraError, RmatkError, StorageError
+from rmatk_runtime.printable import printable
 
 # As a newcomer meets them: the whole way, then each step of it, then what helps.
 _ORDER = ("demo", "train", "eval", "export", "parity", "infer", "bench", "labels", "info", "doctor")
@@ -37,6 +39,9 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             _leave_interrupted()
+        except typer.BadParameter as error:
+            error.message = printable(error.message, keep="\n")
+            raise
 
 
 app = typer.Typer(
@@ -52,7 +57,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"rmatk {__version__}")
+        echo(f"rmatk {__version__}")
         raise typer.Exit
 
 
@@ -122,15 +127,15 @@ def _run() -> None:
 
 def _leave_interrupted() -> NoReturn:
     """After Ctrl-C, where no command had anything to finish."""
-    typer.echo("interrupted", err=True)
+    echo("interrupted", err=True)
     sys.exit(130)
 
 
 def _leave(error: RmatkError) -> NoReturn:
     """Print an error and what to do about it, and leave with its exit code."""
-    typer.echo(f"error: {error.message}", err=True)
+    echo(f"error: {error.message}", err=True)
     if error.hint:
-        typer.echo(f" hint: {error.hint}", err=True)
+        echo(f" hint: {error.hint}", err=True)
     sys.exit(error.exit_code)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rmatk.cli import app, console
+from rmatk.cli.echo import echo
 from rmatk.cli.infer.options import BackendName
 from rmatk_runtime.errors import command
 
@@ -110,7 +111,7 @@ def _print(found: Bench, bundle: Path) -> None:
         (_stages(row, stages) for row in found.rows),
     )
     for skipped in found.skipped:
-        typer.echo(f"not run: {skipped.backend} {skipped.precision}: {skipped.reason}")
+        echo(f"not run: {skipped.backend} {skipped.precision}: {skipped.reason}")
     parts = [
         machine.cpu,
         f"{machine.cores} cores",
@@ -119,9 +120,9 @@ def _print(found: Bench, bundle: Path) -> None:
         machine.power_mode,
         machine.clocks,
     ]
-    typer.echo("on: " + ", ".join(part for part in parts if part))
+    echo("on: " + ", ".join(part for part in parts if part))
     for remark in machine.remarks:
-        typer.echo(f"note: {remark}")
+        echo(f"note: {remark}")
     console.print_next(command("rmatk", "parity", bundle))
 
 

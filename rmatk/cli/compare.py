@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
+from rmatk.cli.echo import echo
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -60,11 +61,11 @@ def compare(
     config = structs.replace(config, model=backbone.name, pretrained=backbone.pretrained)
     print_notes(data.train, data.test, *tests.values())
     for line in (device_note(backbone.device), *(f"note: {note}" for note in notes)):
-        typer.echo(line, err=True)
+        echo(line, err=True)
     shots = [few_shot(data.train, config.shots, seed).train for seed in numbers]
     for test in (data.test, *tests.values()):
         if same := equal_files(test, shots):
-            typer.echo(
+            echo(
                 f"warning: {len(same)} test photos of {test.root} are training shots, byte for byte, "
                 f"first {same[0]}",
                 err=True,
@@ -100,7 +101,7 @@ def show(
         print_json(result)
         return
     print_table(tables.title(result), tables.headings(result), tables.cells(result))
-    typer.echo("accuracy in %, mean ± sample standard deviation over seeds")
+    echo("accuracy in %, mean ± sample standard deviation over seeds")
     print_next(command("rmatk", "train", source, "-o", "RUN"))
 
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import typer
 
+from rmatk.cli.echo import echo
+from rmatk_runtime.printable import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -23,7 +26,7 @@ _FLIPS = 10  # of a stage on the terminal; JSON has all of them
 
 def print_json(value: Any) -> None:
     """Write one JSON object as one line on standard output."""
-    typer.echo(msgspec.json.encode(value).decode())
+    typer.echo(msgspec.json.encode(value).decode())  # JSON has escapes of its own
 
 
 def print_table(
@@ -42,23 +45,30 @@ def print_table(
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    # Text: what is between square brackets is part of a name, and no markup
+    shown = [[Text(printable(cell)) for cell in row] for row in rows]
     table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        title=Text(printable(title)),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for number, heading in enumerate(headings):
         justify: Literal["left", "right"] = "left" if number == 0 or text else "right"
         table.add_column(
-            heading, justify=justify, overflow="fold", no_wrap=not text and (number == 0) != wrap
+            Text(heading), justify=justify, overflow="fold", no_wrap=not text and (number == 0) != wrap
         )
-    for row in rows:
+    for row in shown:
         table.add_row(*row)
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH_OF_FILES
     elif not text:
         whole = console.measure(table, options=console.options.update(width=_WIDTH_OF_FILES)).maximum
-        name = max((len(cell) for cell in table.columns[0].cells if isinstance(cell, str)), default=0)
+        name = max((row[0].cell_len for row in shown), default=0)
         console.width = max(console.width, whole - (max(name - _LEAST_NAME, 0) if wrap else 0))
     console.print(table)
 
@@ -70,27 +80,27 @@ def print_stages(title: str, stages: Sequence[StageResult]) -> None:
     print_table(title, SHORT, map(stage_row, stages), wrap=True)
     for stage in stages:
         if stage.reference_accuracy is not None:
-            typer.echo(f"accuracy in PyTorch: {stage.reference_accuracy:.1%}")
+            echo(f"accuracy in PyTorch: {stage.reference_accuracy:.1%}")
             break
     for stage in stages:
         for flip in stage.flips[:_FLIPS]:
-            typer.echo(
+            echo(
                 f"{stage.stage}: {flip.image} {flip.reference} -> {flip.candidate} (margin {flip.margin:.3f})"
             )
         if len(stage.flips) > _FLIPS:
-            typer.echo(f"{stage.stage}: and {len(stage.flips) - _FLIPS} more")
+            echo(f"{stage.stage}: and {len(stage.flips) - _FLIPS} more")
 
 
 def print_notes(*photos: Dataset) -> None:
     """Print the notes of data sets (files that are not read) on the error stream, each once."""
     for note in dict.fromkeys(note for dataset in photos for note in dataset.notes):
-        typer.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)
 
 
 def print_next(*commands: str) -> None:
     """Say what to run next."""
     for number, line in enumerate(commands):
-        typer.echo(f"{'next: ' if number == 0 else '      '}{line}")
+        echo(f"{'next: ' if number == 0 else '      '}{line}")
 
 
 def progress_bar(*, quiet: bool = False) -> Progress:
@@ -104,11 +114,11 @@ def progress_bar(*, quiet: bool = False) -> Progress:
     if not quiet and not console.is_terminal:
         return ProgressLines()
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         disable=quiet,
     )

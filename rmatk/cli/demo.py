@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rmatk.cli import app
+from rmatk.cli.echo import echo
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def demo(
     from rmatk.demo import demo as run_demo
 
     def announce(number: int, name: str) -> None:
-        typer.echo(f"[{number + 1}/{len(STEPS)}] {name}", err=True)
+        echo(f"[{number + 1}/{len(STEPS)}] {name}", err=True)
 
     result = run_demo(out, seed=seed, on_step=announce)
     if as_json:
@@ -63,7 +64,7 @@ def _show(result: DemoResult) -> None:
         ("video frames, adapted", str(result.summary.frames), f"{result.video_accuracy:.1%}"),
     ]
     print_table(f"demo in {result.out}, {result.seconds:.0f} s", ("accuracy on", "images", ""), rows)
-    typer.echo(f"the page: {result.out / 'index.html'}")
+    echo(f"the page: {result.out / 'index.html'}")
     print_next(
         command("rmatk", "infer", result.out / "bundle", result.material.video),
         "rmatk train YOUR_PHOTOS -o RUN --model ViT-B-16-quickgelu --pretrained openai",

@@ -9,6 +9,7 @@ import typer
 
 from rmatk.cli import app, console
 from rmatk_runtime.errors import command
+from rmatk_runtime.printable import printable
 
 if TYPE_CHECKING:
     from rmatk_runtime.doctor.probe import Probe
@@ -58,11 +59,13 @@ def _print(sections: dict[str, list[Probe]]) -> None:
         output.print(Text(heading, style="bold"))
         for probe in probes:
             mark, style = _mark(probe)
-            lines = [part for line in probe.reason.splitlines() for part in wrap.wrap(line)]
+            lines = [part for line in map(printable, probe.reason.splitlines()) for part in wrap.wrap(line)]
             reason = ("\n" + " " * (width + 5)).join(lines)
-            output.print(Text.assemble((mark, style), f" {probe.name:{width}}  {reason}"), soft_wrap=True)
+            output.print(
+                Text.assemble((mark, style), f" {printable(probe.name):{width}}  {reason}"), soft_wrap=True
+            )
             if probe.hint:
-                output.print(Text(f"   -> {probe.hint}"), soft_wrap=True)
+                output.print(Text(f"   -> {printable(probe.hint)}"), soft_wrap=True)
     output.print(Text("ok: works   no: broken   --: not here, which matters only where it is wanted", "dim"))
 
 

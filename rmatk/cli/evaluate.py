@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rmatk.cli import app
+from rmatk.cli.echo import echo
 from rmatk.cli.given import flags, given
 from rmatk_runtime.errors import command
 
@@ -149,7 +150,7 @@ def _measure(
     dataset = open_dataset(data, "test", names)
     print_notes(dataset)
     backbone = load_backbone(config.model, config.pretrained, chosen_device(device))
-    typer.echo(device_note(backbone.device), err=True)
+    echo(device_note(backbone.device), err=True)
     model = restore(loaded, backbone)
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("photos", total=len(dataset.flat()[0]), note="")
@@ -195,7 +196,7 @@ def _show(run: Path, data: Path, report: EvalReport, as_json: bool) -> None:
     )
     _say_what_was_trained_on(report)
     for message in report.unreadable:
-        typer.echo(f"left out: {message}")
+        echo(f"left out: {message}")
     print_next(command("rmatk", "export", run, "-o", "BUNDLE"))
 
 
@@ -204,9 +205,7 @@ def _say_what_was_trained_on(report: EvalReport) -> None:
     from rmatk_runtime.intervals import with_interval
 
     if report.images_unseen is None:
-        typer.echo(
-            "note: the run does not record its photos: whether these are among them is not known", err=True
-        )
+        echo("note: the run does not record its photos: whether these are among them is not known", err=True)
     elif report.trained_on:
         count, same = len(report.trained_on), report.trained_on_bytes
         others = (
@@ -215,7 +214,7 @@ def _say_what_was_trained_on(report: EvalReport) -> None:
             else "accuracy on the others: " + with_interval(report.accuracy_unseen, report.images_unseen)
         )
         shown = ", ".join(report.trained_on[:5]) + (f" and {count - 5} more" if count > 5 else "")
-        typer.echo(
+        echo(
             f"warning: {count} of {report.images} photos were trained or validated on ({same} byte for byte, "
             f"{count - same} by the same pixels): {shown}; {others}",
             err=True,

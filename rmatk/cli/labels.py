@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rmatk.cli import app, console
+from rmatk.cli.echo import echo
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -123,11 +124,11 @@ def _print(bundle: Path, edited: Edited, as_json: bool, after: str | None = None
     rows = [(label.name, " | ".join(label.prompts)) for label in edited.labels]
     console.print_table(f"{len(rows)} labels of {bundle}", ("label", "made from"), rows, text=True)
     for warning in edited.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     if decision.labels_changed:
         threshold = decision.reject_threshold
         fitted = "temperature was" if threshold is None else f"reject threshold ({threshold:.3f}) was"
-        typer.echo(f"note: the {fitted} fitted before the labels were changed, and may not suit", err=True)
+        echo(f"note: the {fitted} fitted before the labels were changed, and may not suit", err=True)
     console.print_next(after or command("rmatk", "parity", bundle))
 
 

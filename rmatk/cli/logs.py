@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import typer
+from rmatk.cli.echo import echo
 
 
 class _Lines(logging.Handler):
@@ -15,7 +15,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
         label = "note" if record.name == "rmatk.notes" else record.levelname.lower()
-        typer.echo(f"{label}: {record.getMessage()}", err=True)
+        echo(f"{label}: {record.getMessage()}", err=True)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rmatk.cli import app
+from rmatk.cli.echo import echo
 from rmatk.cli.infer.options import BackendOption
 from rmatk_runtime.errors import command
 
@@ -72,10 +73,10 @@ def parity(
         print_json({**result, "bisections": report.bisections} if bisect else result)
     else:
         print_stages(f"parity of {bundle} with PyTorch", report.stages)
-        typer.echo(f"checked {report.basis}")
+        echo(f"checked {report.basis}")
         _print_bisections(report.bisections, report.stages)
         if html is not None:
-            typer.echo(f"the page: {html}")
+            echo(f"the page: {html}")
     report.require_passed()
     if not as_json:
         print_next(command("rmatk", "infer", bundle, "--camera", 0))
@@ -90,4 +91,4 @@ def _print_bisections(bisections: Sequence[Bisection], stages: Sequence[StageRes
     for found in bisections:
         rows = [node_row(node) for node in found.largest(LISTED)]
         print_table(f"{found.stage}: largest own deviations", NODE_HEADINGS, rows, wrap=True)
-        typer.echo(verdict(found, by_name[found.stage]))
+        echo(verdict(found, by_name[found.stage]))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import typer
 from rich.progress import Progress, TaskID
+
+from rmatk.cli.echo import echo
 
 FIRST, EVERY = 5.0, 30.0
 """Seconds until the first line, and between lines."""
@@ -49,7 +50,7 @@ class ProgressLines(Progress):
             line += f", {note}"
         if task.total and done > 0:
             line += f", {_duration((task.total - task.completed) * (now - began) / done)} left"
-        typer.echo(line, err=True)
+        echo(line, err=True)
 
 
 def _duration(seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 
 from rmatk.cli import app
+from rmatk.cli.echo import echo
 from rmatk.cli.given import given as typed
 from rmatk_runtime.errors import command
 
@@ -135,9 +136,7 @@ def train(
     given = {**locals(), "templates": tuple(template) if template else None}
     config, execution = _settings(given, TrainConfig), _settings(given, Execution)
     if augment:
-        typer.echo(
-            "note: --augment turns the image cache off: every step runs the whole image tower", err=True
-        )
+        echo("note: --augment turns the image cache off: every step runs the whole image tower", err=True)
 
     from rmatk.backbones.choice import chosen_device, device_note, load_chosen
     from rmatk.cli.console import progress_bar
@@ -155,7 +154,7 @@ def train(
             with progress_bar(quiet=as_json or not main) as progress:
                 listener = _listener(progress, tensorboard if main else None, told)
                 if main:
-                    typer.echo(device_note(backbone.device), err=True)
+                    echo(device_note(backbone.device), err=True)
                     listener.noted(notes)
                 run = train_run(
                     config, backbone, data, out, listener, execution, class_map=class_map, notes=notes
@@ -187,10 +186,10 @@ def _say_how_to_resume(out: Path) -> None:
 
     partial = partial_folder(out)
     if partial.is_dir():
-        typer.echo(f"interrupted; the last checkpoint is kept in {partial}", err=True)
-        typer.echo("next: the same command continues from there; with --fresh it starts over", err=True)
+        echo(f"interrupted; the last checkpoint is kept in {partial}", err=True)
+        echo("next: the same command continues from there; with --fresh it starts over", err=True)
     else:
-        typer.echo("interrupted before the first checkpoint; nothing was written", err=True)
+        echo("interrupted before the first checkpoint; nothing was written", err=True)
 
 
 def _listener(progress: Progress, tensorboard: Path | None, told: list[str]) -> Listener:
@@ -203,7 +202,7 @@ def _listener(progress: Progress, tensorboard: Path | None, told: list[str]) -> 
     class Bars(Listener):
         def noted(self, notes: Sequence[str]) -> None:
             for note in notes:
-                typer.echo(f"note: {note}", err=True)
+                echo(f"note: {note}", err=True)
                 told.append(note)
 
         def started(self, photos: int, steps: int) -> None:
@@ -261,7 +260,7 @@ def _show(run: Run, as_json: bool, told: Sequence[str]) -> None:
     )
     for note in record.notes:
         if note not in told:
-            typer.echo(f"note: {note}")
+            echo(f"note: {note}")
     print_next(
         command("rmatk", "eval", run.path, "TEST_PHOTOS"),
         command("rmatk", "export", run.path, "-o", "BUNDLE"),

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from rmatk.cli import app
+from rmatk.cli.echo import echo
 from rmatk.cli.export import options as opt
 
 
@@ -68,7 +69,7 @@ def export(
         if not as_json:
             run.show(out, report)
             for note in lost:
-                typer.echo(f"note: {note}")
+                echo(f"note: {note}")
     if tensorrt is not None:
         built = engines.build(bundle, precisions, tensorrt, build, pixels=pixels, quiet=as_json)
         record |= engines.record(built)

@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from rmatk.cli.console import print_next, print_table, progress_of
+from rmatk.cli.echo import echo
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -97,9 +98,9 @@ def show(built: Built) -> None:
     headings = ("engine", "batch", "MB", "seconds", "layers", "parity")
     print_table(f"engines of {built.bundle}", headings, rows)
     for engine in built.engines:
-        typer.echo(f"{engine.path} for {target(engine.key)}")
+        echo(f"{engine.path} for {target(engine.key)}")
     if built.unchecked is None:
         print_next(command("rmatk", "infer", built.bundle, "--camera", 0))
         return
-    typer.echo(f"parity is still to be run on the device: {built.unchecked}")
+    echo(f"parity is still to be run on the device: {built.unchecked}")
     print_next(command("rmatk", "parity", built.bundle) + "    # on the device, once it is copied there")

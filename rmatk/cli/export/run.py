@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import typer
 
 from rmatk.cli.console import print_next, print_stages, print_table, progress_bar
+from rmatk.cli.echo import echo
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -105,22 +105,22 @@ def show(out: Path, report: ExportReport) -> None:
     print_table(str(out), ("file", "MB"), [*rows, ("together", f"{sum(report.sizes.values()) / 1e6:.2f}")])
     if (chosen := report.quantisation) is not None:
         rest = f"; in float: {', '.join(chosen.float_products)}" if chosen.float_products else ""
-        typer.echo(
+        echo(
             f"int8: {chosen.int8_share:.0%} of the blocks' multiplications{rest}\n"
             f"int8: {chosen.expected_changes:.1%} of labels are expected to change; accuracy on "
             f"{chosen.images} shots {chosen.accuracy_fp32:.1%} -> {chosen.accuracy_int8:.1%}"
         )
         if not chosen.held_out:
-            typer.echo("int8: no validation images, so the estimate uses training images and is too low")
+            echo("int8: no validation images, so the estimate uses training images and is too low")
     if report.float32_products:
-        typer.echo(f"fp16: products left in float32: {', '.join(report.float32_products)}")
+        echo(f"fp16: products left in float32: {', '.join(report.float32_products)}")
     proof = report.proof
     kept = sum(place.where != "dropped" for place in proof.placements)
-    typer.echo(
+    echo(
         f"{kept} adapter tensors are in the graphs; the reconstruction branch is in none of them: "
         f"{proof.parameters_dropped:,} parameters ({proof.bytes_saved / 1e6:.2f} MB) dropped"
     )
-    typer.echo(_golden(read_manifest(out).golden, report.sizes))
+    echo(_golden(read_manifest(out).golden, report.sizes))
 
 
 def _golden(golden: Golden | None, sizes: dict[str, int]) -> str:

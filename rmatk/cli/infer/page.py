@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from rmatk.cli.echo import echo
 
 if TYPE_CHECKING:
     from rmatk.cli.infer.session import Session
@@ -40,5 +40,5 @@ class Page:
             token=self.token,
             snapshots=self.snapshots,
         )
-        typer.echo(f"page: {sink.url}", err=True)
+        echo(f"page: {sink.url}", err=True)
         return sink

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from rmatk.cli import console
+from rmatk.cli.echo import echo
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def report(summary: Summary, bundle: Path, engine: str, uris: list[str], outputs
     if outputs.as_json:
         console.print_json(record(summary, bundle, engine, outputs.written))
     elif outputs.on_stdout:
-        typer.echo(headline(summary, engine), err=True)
+        echo(headline(summary, engine), err=True)
     else:
         print_summary(summary, bundle, engine, uris, outputs.written)
 
@@ -47,15 +46,15 @@ def print_summary(
     rows = [(label, str(count), f"{count / summary.frames:.1%}") for label, count in summary.labels.items()]
     if summary.rejected:
         rows.append(("(unsure)", str(summary.rejected), f"{summary.rejected / summary.frames:.1%}"))
-    typer.echo(headline(summary, engine))
+    echo(headline(summary, engine))
     if rows:
         console.print_table("labels seen", ("label", "frames", "share"), rows)
     if summary.latency is not None:
-        typer.echo(
+        echo(
             "from capture to result: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms".format(**vars(summary.latency))
         )
     for kind, path in outputs.items():
-        typer.echo(f"{kind}: {path}")
+        echo(f"{kind}: {path}")
     if outputs:
         console.print_next(command("rmatk", "parity", bundle))
     else:

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from rmatk_runtime.printable import printable
 from rmatk_runtime.sinks import Sink
 from rmatk_runtime.sources.base import SourceState
 
@@ -57,7 +58,9 @@ class LiveView(Sink):
         """Everything, as it stands."""
         source, tally = self._session.source, self._session.tally
         state = Text(source.state.value, style=_COLOURS.get(source.state, "bold red"))
-        heading = Text.assemble((source.info.name, "bold"), "  ", state if source.info.live else "")
+        heading = Text.assemble(
+            (printable(source.info.name), "bold"), "  ", state if source.info.live else ""
+        )
         figures = [f"{tally.frames}{_of(self._session)} frames", f"{self._rate():.1f} per second"]
         if (latency := tally.latency.percentiles()) is not None:
             figures.append(f"latency {latency.p50:.0f} ms (p99 {latency.p99:.0f})")
@@ -71,7 +74,7 @@ class LiveView(Sink):
         if self._last is None:
             return Text("waiting for the first picture", style="dim")
         prediction = self._last[1]
-        longest = max(cell_len(label) for label in self._session.classifier.labels)
+        longest = max(cell_len(printable(label)) for label in self._session.classifier.labels)
         table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(width=min(longest, _LABEL), no_wrap=True, overflow="ellipsis")
         table.add_column(ratio=1)
@@ -82,7 +85,9 @@ class LiveView(Sink):
             bar = ProgressBar(
                 total=1.0, completed=score.probability, complete_style=style, finished_style=style
             )
-            table.add_row(Text(score.label, style="bold" if best else "dim"), bar, f"{score.probability:.1%}")
+            table.add_row(
+                Text(printable(score.label), style="bold" if best else "dim"), bar, f"{score.probability:.1%}"
+            )
         return table
 
     def _rate(self) -> float:
