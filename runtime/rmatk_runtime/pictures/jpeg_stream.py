@@ -119,7 +119,7 @@ class JpegSplitter:
         return bool(found)
 
     def _note(self, payload: bytes, at: int) -> None:
-        """Learn of previews and further pictures from an application segment that lies at ``at``."""
+        """Learn of previews and further pictures from an application segment at ``at``."""
         if payload.startswith(EXIF):
             offset, size = Exif(payload).preview
             begin = at + len(EXIF) + offset

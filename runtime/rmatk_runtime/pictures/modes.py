@@ -14,7 +14,7 @@ Stretch = Literal["auto"] | tuple[int, int] | None
 
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 NARROW = 16
-"""Levels of 256 below which greyscale of 16 bits is said to lie in a narrow band."""
+"""Levels of 256 below which greyscale of 16 bits is reported as a narrow band."""
 
 
 def is_wide(image: Image.Image) -> bool:
