@@ -148,3 +148,18 @@ def test_a_run_of_a_newer_minor_version(rmatk: Command, tmp_path: Path, caplog: 
     newer(run / "run.json", "config", "method")
     code, _, err = rmatk("info", run)
     assert code == 1 and "$.config.method" in err
+
+
+def test_what_uses_no_new_field_is_written_as_0_1_0_wrote_it():
+    """A new field that ``added`` does not name would be written, and older versions would refuse the file."""
+    from rmatk.run import _RECORD
+    from rmatk_runtime.bundle.manifest import _MANIFEST
+    from rmatk_runtime.tensorrt.store import _SIDECAR
+
+    for form, file in (
+        (_MANIFEST, "bundle/manifest.json"),
+        (_RECORD, "run/run.json"),
+        (_SIDECAR, "engine.json"),
+    ):
+        data = (V1 / file).read_bytes()
+        assert json.loads(form.encode(form.decode(data)[0])) == json.loads(data), file

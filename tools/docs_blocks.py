@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +223,25 @@ def sidecar() -> str:
     return fields(Sidecar)
 
 
+def minor_versions() -> str:
+    """The fields that each minor version of a format added."""
+    from rmatk.run import _RECORD
+    from rmatk_runtime.bundle.manifest import _MANIFEST
+    from rmatk_runtime.tensorrt.store import _SIDECAR
+
+    formats: dict[str, Mapping[str, int]] = {
+        "run.json": _RECORD.added,
+        "manifest.json": _MANIFEST.added,
+        "sidecar": _SIDECAR.added,
+    }
+    rows = [
+        (f"`{file}`", f"1.{minor}", ", ".join(f"`{path}`" for path in added if added[path] == minor))
+        for file, added in formats.items()
+        for minor in sorted(set(added.values()))
+    ]
+    return table(("file", "version", "fields added"), rows)
+
+
 def decisions() -> str:
     """The index of the decision records."""
     rows = []
@@ -241,6 +260,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "extras": extras,
     "live limits": live_limits,
     "manifest fields": manifest,
+    "minor versions": minor_versions,
     "modules": modules,
     "run fields": run_record,
     "sidecar fields": sidecar,
