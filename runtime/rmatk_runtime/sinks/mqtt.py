@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import ssl
 import sys
 import threading
 from contextlib import suppress
@@ -73,10 +74,8 @@ class MqttSink(Sink):
             try:
                 client.tls_set(None if self._ca is None else str(self._ca))
             except OSError as error:  # ssl.SSLError is one
-                raise SinkError(
-                    f"--mqtt-ca {self._ca}: {error.strerror or 'not a certificate'}",
-                    "give a file in PEM form",
-                ) from error
+                why = "holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+                raise SinkError(f"--mqtt-ca {self._ca}: {why}", "give a file in PEM form") from error
         if parts.username is not None:
             client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
         client.will_set(f"{self._topic}/status", "offline", qos=1, retain=True)

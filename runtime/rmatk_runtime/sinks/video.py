@@ -94,8 +94,8 @@ class VideoSink(Sink):
         stream.codec_context.time_base = Fraction(1, _CLOCK)
         if codec == "libx264":
             stream.options = {"preset": "veryfast", "crf": "20"}
-        if self._fragments:  # one fragment each two seconds
-            stream.codec_context.gop_size = max(1, round(2 * self._rate))
+        if self._fragments:  # a fragment begins with a key frame: each second
+            stream.codec_context.gop_size = max(1, round(self._rate))
         return self._output
 
     def _stamp(self, time: float) -> int:
