@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Generator
 from html.parser import HTMLParser
@@ -34,6 +35,7 @@ TINY_PREPROCESS = PreprocessSpec(32, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 def pytest_configure() -> None:
     """Let the processes that tests start import the checkout and be interrupted as from a terminal."""
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="rmatk-tests-")  # not the user's own
     root = Path(__file__).parents[1]
     rooms = [str(root), str(root / "export"), str(root / "runtime")]
     os.environ["PYTHONPATH"] = os.pathsep.join([*rooms, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -120,13 +122,13 @@ def check_html() -> Callable[[str], None]:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """An ImageFolder of 3 classes x 8 photos of 40 x 36 pixels that colour and stripes tell apart."""
-    return _draw_photos(tmp_path / "photos", {"red_stripe": 8, "green_check": 8, "blue_dot": 8})
+    return draw_photos_into(tmp_path / "photos", {"red_stripe": 8, "green_check": 8, "blue_dot": 8})
 
 
 @pytest.fixture(scope="session")
 def draw_photos() -> Callable[[Path, dict[str, int]], Path]:
-    """Draws an ImageFolder with so many photos per class; see :func:`_draw_photos`."""
-    return _draw_photos
+    """Draws an ImageFolder with so many photos per class; see :func:`draw_photos_into`."""
+    return draw_photos_into
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +137,7 @@ def tiny_preprocess() -> PreprocessSpec:
     return TINY_PREPROCESS
 
 
-def _draw_photos(root: Path, counts: dict[str, int]) -> Path:
+def draw_photos_into(root: Path, counts: dict[str, int]) -> Path:
     """Draw ``counts[name]`` noisy photos per class folder; the class's number gives colour and period."""
     for number, (name, count) in enumerate(counts.items()):
         (root / name).mkdir(parents=True)
@@ -241,7 +243,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny: Backbone) -> Run:
     from rmatk.training.train import train
 
     root = tmp_path_factory.mktemp("tiny")
-    data = _draw_photos(root / "photos", {"red_stripe": 8, "green_check": 8, "blue_dot": 8})
+    data = draw_photos_into(root / "photos", {"red_stripe": 8, "green_check": 8, "blue_dot": 8})
     config = TrainConfig(model=tiny.name, shots=6, epochs=2, lr=0.02, rank=4)
     return train(config, tiny, data, root / "run")
 
@@ -295,7 +297,7 @@ def alter(tmp_path: Path) -> Callable[..., Path]:
         name = opened.graph(precision, kind).file
         model = onnx.load(str(copy / name))
         change(model)
-        onnx.save(model, str(copy / name))
+        (copy / name).write_bytes(model.SerializeToString())
         entry = FileEntry(size=(copy / name).stat().st_size, sha256=sha256_file(copy / name))
         manifest = msgspec.structs.replace(opened.manifest, files={**opened.manifest.files, name: entry})
         (copy / MANIFEST).write_bytes(encode_manifest(manifest))

@@ -150,7 +150,21 @@ def inside(root: Path, name: str) -> Path:
     parts = name.split("/")
     if not name or "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in parts):
         raise BundleError(f"{root}: the file name {name!r} is not allowed", "export the bundle again")
-    return root.joinpath(*parts)
+    return contained(root, root.joinpath(*parts))
+
+
+def contained(root: Path, path: Path) -> Path:
+    """``path`` below ``root``, refused where symbolic links lead out of ``root``.
+
+    Raises:
+        BundleError: it leads out of the folder.
+    """
+    real = path.resolve()
+    if not real.is_relative_to(root.resolve()):
+        raise BundleError(
+            f"{path} is a link to {real}, outside the folder", "copy the file itself: cp -L, rsync -L"
+        )
+    return path
 
 
 def _flush(path: Path) -> None:

@@ -176,7 +176,9 @@ def _refusal(bundle: Bundle, reasons: str, *, gpu: bool) -> BackendError:
 def open_graph(bundle: Bundle, graph: Graph) -> Backend:
     """A graph of a bundle in ONNX Runtime on the CPU."""
     from rmatk_runtime.onnx_runtime.backend import OnnxRuntimeBackend
+    from rmatk_runtime.onnx_runtime.trial import ensure_runs
 
+    ensure_runs(bundle, graph.file)
     return OnnxRuntimeBackend(bundle.file(graph.file))
 
 
@@ -190,16 +192,20 @@ def _find_engine(bundle: Bundle, graph: Graph, batch: int) -> Backend:
 def _open_ort_cuda(bundle: Bundle, graph: Graph, batch: int) -> Backend:
     from rmatk_runtime.onnx_runtime.backend import OnnxRuntimeBackend
     from rmatk_runtime.onnx_runtime.providers import CUDA, CUDA_OPTIONS
+    from rmatk_runtime.onnx_runtime.trial import ensure_runs
 
     _need_provider(CUDA, "CUDA")
+    ensure_runs(bundle, graph.file)
     return OnnxRuntimeBackend(bundle.file(graph.file), CUDA, provider_options=CUDA_OPTIONS)
 
 
 def _open_ort_tensorrt(bundle: Bundle, graph: Graph, batch: int) -> Backend:
     from rmatk_runtime.onnx_runtime.backend import OnnxRuntimeBackend, load_onnxruntime
     from rmatk_runtime.onnx_runtime.providers import BATCHES, TENSORRT, tensorrt_options
+    from rmatk_runtime.onnx_runtime.trial import ensure_runs
 
     _need_provider(TENSORRT, "TensorRT")
+    ensure_runs(bundle, graph.file)
     options = tensorrt_options(bundle, graph, load_onnxruntime().__version__)
     path = bundle.file(graph.file)
     return OnnxRuntimeBackend(path, TENSORRT, provider_options=options, most=BATCHES[-1])

@@ -17,17 +17,11 @@ from rmatk_export.graph.storage import weights_as_inputs
 from rmatk_export.graph.values import Value, check_values, infer
 from rmatk_export.graph.writer import HALF_MAX
 from rmatk_export.weights import AttentionPool, FoldedBlock, FoldedTower, ImageStem, Norm, TextStem, walk
+from rmatk_runtime.bundle.graph_file import OPERATORS
 from rmatk_runtime.bundle.manifest import Precision
 from rmatk_runtime.errors import ExportError
 
 STANDARD_DOMAINS = ("", "ai.onnx")
-# What towers are written with, and no more. Above all no Resize: engines resample otherwise than Pillow and
-# than each other (open-mmlab/mmdeploy #2593; pytorch/pytorch #177138: another cubic coefficient).
-OPERATORS = """
-    Add ArgMax Cast Clip Concat Conv DequantizeLinear Div Equal Erf Gather GatherND LayerNormalization MatMul
-    Max Mul Neg Pad Pow QuantizeLinear ReduceL2 ReduceMean Reshape Shape Sigmoid Slice Softmax Split Squeeze
-    Sub Tanh Transpose
-"""
 
 
 def checked(
@@ -66,9 +60,8 @@ def _check_versions(model: onnx.ModelProto) -> None:
     foreign = {node.domain for node in model.graph.node} - set(STANDARD_DOMAINS)
     if foreign or model.functions:
         raise ExportError(f"{model.graph.name}: operators of its own, or of the domains {sorted(foreign)}")
-    written_here = set(OPERATORS.split())
     for node in model.graph.node:
-        if node.op_type not in written_here:
+        if node.op_type not in OPERATORS:
             raise ExportError(
                 f"{model.graph.name}: {node.name} is of a kind not written here: {node.op_type}"
             )

@@ -9,7 +9,6 @@ differs) or the engine's (embedding differs), never a guess.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,12 @@ from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision, GoldenSource
+from rmatk_runtime.bundle.npz import read_npz, texts
 from rmatk_runtime.errors import BundleError
+
+_LARGEST_SIDE = 4096  # pixels; those that rmatk writes are smaller
+_LONGEST_TEXT = 4096  # characters
+_KINDS = {"names": "<U", "labels": "<U", "digests": "<U", "embeddings": "<f4", "image_*": "|u1"}
 
 
 @dataclass(frozen=True)
@@ -90,17 +94,15 @@ def load_golden(path: Path, source: GoldenSource) -> GoldenSet:
         BundleError: unreadable or inconsistent.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = tuple(str(name) for name in arrays["names"])
-            return GoldenSet(
-                images=tuple(
-                    np.asarray(arrays[f"image_{number:04d}"], dtype=np.uint8) for number in range(len(names))
-                ),
-                names=names,
-                labels=tuple(str(label) for label in arrays["labels"]),
-                digests=tuple(str(digest) for digest in arrays["digests"]),
-                embeddings=np.asarray(arrays["embeddings"], dtype=np.float32),
-                source=source,
-            )
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, _KINDS)
+        images = tuple(arrays[name] for name in sorted(arrays) if name.startswith("image_"))
+        for image in images:
+            if image.ndim != 3 or image.shape[2] != 3 or not all(0 < n <= _LARGEST_SIDE for n in image.shape):
+                raise ValueError(f"a picture of shape {image.shape}")
+        embeddings = arrays["embeddings"]
+        if embeddings.ndim != 2 or not np.isfinite(embeddings).all():
+            raise ValueError("embeddings that are not finite, or not a matrix")
+        names, labels, digests = (texts(arrays[key], _LONGEST_TEXT) for key in ("names", "labels", "digests"))
+        return GoldenSet(images, names, labels, digests, embeddings, source)
+    except (KeyError, ValueError) as error:
         raise BundleError(f"{path}: the golden set cannot be used: {error}", "export again") from error

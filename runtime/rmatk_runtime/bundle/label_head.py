@@ -9,7 +9,7 @@ import numpy as np
 from rmatk_runtime.arrays import Float32, Float64
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision
-from rmatk_runtime.errors import RmatkError
+from rmatk_runtime.errors import BackendError, RmatkError
 from rmatk_runtime.frames import Prediction, Score
 
 
@@ -51,7 +51,16 @@ class LabelHead:
 
         Returns:
             (N, C) float32, each row sums to 1.
+
+        Raises:
+            BackendError: embeddings of another width, or not finite: no label follows from them.
         """
+        width = self.classes.embeddings.shape[1]
+        if embeddings.ndim != 2 or embeddings.shape[1] != width or not np.isfinite(embeddings).all():
+            raise BackendError(
+                f"the engine gave embeddings {embeddings.shape} that are not {width} finite numbers each",
+                "rmatk parity BUNDLE; another precision or backend may work",
+            )
         cosines = embeddings.astype(np.float64) @ self.classes.embeddings.astype(np.float64).T
         scale = self.decision.logit_scale / self.decision.temperature
         return softmax(cosines * scale).astype(np.float32)

@@ -7,14 +7,17 @@ can never be of different ages.
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rmatk_runtime.arrays import Float32
+from rmatk_runtime.bundle.npz import read_npz, texts
 from rmatk_runtime.errors import BundleError
+
+MOST_CLASSES = 65_536
+LONGEST_NAME = 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class ClassMatrix:
         if len(set(self.names)) != len(self.names):
             raise ValueError("two classes have the same name")
         lengths = np.linalg.norm(self.embeddings.astype(np.float64), axis=1)
+        # Written so that NaN is refused too
         if not np.all(np.abs(lengths - 1.0) < 1e-3):
             raise ValueError("class embeddings are not of unit length")
 
@@ -48,8 +52,9 @@ def load_classes(path: Path) -> ClassMatrix:
         BundleError: unreadable, or names and rows do not fit each other.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = tuple(str(name) for name in arrays["names"])
-            return ClassMatrix(names, np.asarray(arrays["embeddings"], dtype=np.float32))
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, {"names": "<U", "embeddings": "<f4"})
+        if len(arrays["names"].reshape(-1)) > MOST_CLASSES:
+            raise ValueError(f"more than {MOST_CLASSES} classes")
+        return ClassMatrix(texts(arrays["names"], LONGEST_NAME), arrays["embeddings"])
+    except (KeyError, ValueError) as error:
         raise BundleError(f"{path}: the class matrix cannot be used: {error}", "export again") from error

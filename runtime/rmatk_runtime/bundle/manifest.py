@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from rmatk_runtime.bundle.text_cleaning import Cleaning
 from rmatk_runtime.errors import BundleError
@@ -26,12 +27,18 @@ Precision = Literal["fp32", "fp16", "int8"]
 Input = Literal["images", "pixels"]
 GoldenSource = Literal["photos", "rendered"]
 
+# Bounds of what a manifest may ask for: far beyond any model, and within what a small device survives
+LARGEST_MANIFEST = 32 << 20  # bytes
+_Name = Annotated[str, Meta(min_length=1, max_length=255)]
+_Prompts = Annotated[tuple[Annotated[str, Meta(max_length=4096)], ...], Meta(max_length=1000)]
+_Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+
 
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Size in bytes and hex SHA-256 of one file of the bundle."""
 
-    size: int
-    sha256: str
+    size: Annotated[int, Meta(ge=0, le=1 << 40)]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,7 +47,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     name: str
     pretrained: str | None
     backbone_digest: str
-    embed_dim: int
+    embed_dim: Annotated[int, Meta(ge=1, le=16384)]
 
 
 class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,9 +58,9 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """
 
     precision: Precision
-    file: str
+    file: _Name
     input: Input = "images"
-    opset: int
+    opset: Annotated[int, Meta(ge=1, le=100)]
 
 
 class TextEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,10 +69,10 @@ class TextEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     ``cleaning``: what texts go through before the ``tokenizer`` file.
     """
 
-    file: str
-    tokenizer: str
+    file: _Name
+    tokenizer: _Name
     cleaning: Cleaning
-    context_length: int
+    context_length: Annotated[int, Meta(ge=1, le=4096)]
 
 
 class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -75,9 +82,9 @@ class Labels(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     the whole texts of those labels that were given prompts of their own, or renamed since.
     """
 
-    file: str
-    templates: tuple[str, ...]
-    prompts: dict[str, tuple[str, ...]] = {}
+    file: _Name
+    templates: _Prompts
+    prompts: dict[str, _Prompts] = {}
 
     def made_from(self, name: str) -> tuple[str, ...]:
         """The texts that the row of ``name`` was embedded from."""
@@ -92,9 +99,9 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     may no longer suit.
     """
 
-    logit_scale: float
-    temperature: float = 1.0
-    reject_threshold: float | None = None
+    logit_scale: Annotated[float, Meta(gt=0.0, le=1e6)]
+    temperature: Annotated[float, Meta(ge=1e-6, le=1e6)] = 1.0
+    reject_threshold: _Share | None = None
     labels_changed: bool = False
 
 
@@ -104,8 +111,8 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ``source``: ``photos``, the user's own, or ``rendered``, pictures drawn by rmatk that have no true label.
     """
 
-    file: str
-    images: int
+    file: _Name
+    images: Annotated[int, Meta(ge=1, le=4096)]
     source: GoldenSource
 
 
@@ -116,9 +123,9 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     |difference| of one embedding entry. ``min_agreement``: least share of images with the same top-1 label.
     """
 
-    min_cosine: float
-    max_embedding_difference: float
-    min_agreement: float
+    min_cosine: Annotated[float, Meta(ge=-1.0, le=1.0)]
+    max_embedding_difference: Annotated[float, Meta(ge=0.0, le=2.0)]
+    min_agreement: _Share
 
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -139,14 +146,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     minor: int = 0
     model: ModelInfo
     preprocess: PreprocessSpec
-    graphs: tuple[Graph, ...]
+    graphs: Annotated[tuple[Graph, ...], Meta(min_length=1, max_length=64)]
     text: TextEncoder
     labels: Labels
     decision: Decision
     golden: Golden | None
     tolerances: dict[Precision, Tolerance]
     provenance: Provenance
-    files: dict[str, FileEntry]
+    files: Annotated[dict[_Name, FileEntry], Meta(max_length=4096)]
 
     def graph_digest(self, file: str) -> str:
         """Hex SHA-256 of a graph: of its file, or of file and external data together."""
@@ -199,7 +206,7 @@ def decode_noting(data: bytes, where: str) -> tuple[Manifest, tuple[str, ...]]:
     """As :func:`decode_manifest`; also the places of newer fields that were left out."""
     try:
         return _MANIFEST.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BundleError(
             f"{where} is not a manifest that this version reads (format {FORMAT} {VERSION}): {error}",
             "copy the bundle again, or export it again with this rmatk: rmatk export RUN -o BUNDLE",

@@ -1,4 +1,10 @@
-"""Opens a bundle; no file is used before all files are present and unchanged."""
+"""Opens a bundle; no file is used before all files are present, unchanged and within limits.
+
+This is the one place where files of a bundle are opened. The digests detect accidental changes; an attacker
+can make them fit. So the content is checked too, before another library reads it: the numbers in the manifest
+(:mod:`~rmatk_runtime.bundle.manifest`), arrays (:mod:`~rmatk_runtime.bundle.npz`), graphs
+(:mod:`~rmatk_runtime.bundle.graph_file`) and tokenizers (:mod:`~rmatk_runtime.bundle.tokenizer_file`).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +12,21 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from rmatk_runtime.bundle import graph_file
 from rmatk_runtime.bundle.golden import GoldenSet, load_golden
+from rmatk_runtime.bundle.graph_file import Port
 from rmatk_runtime.bundle.labels import ClassMatrix, load_classes
-from rmatk_runtime.bundle.manifest import MANIFEST, Graph, Input, Manifest, decode_noting
+from rmatk_runtime.bundle.manifest import (
+    LARGEST_MANIFEST,
+    MANIFEST,
+    Graph,
+    Input,
+    Manifest,
+    data_file,
+    decode_noting,
+)
 from rmatk_runtime.errors import BundleError, command
-from rmatk_runtime.files import inside, sha256_file
+from rmatk_runtime.files import contained, inside, sha256_file
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +46,10 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
-        """Read the manifest and verify size and SHA-256 of every file it lists.
+        """Read the manifest, verify size and SHA-256 of every file it lists, and look through its graphs.
 
         Raises:
-            BundleError: not a bundle, half-written, truncated, altered, or of another version.
+            BundleError: not a bundle, half-written, truncated, altered, beyond limits, or of another version.
         """
         while True:
             manifest, ignored = _read_manifest(path)
@@ -41,6 +57,8 @@ class Bundle:
             try:
                 for name in dict.fromkeys((*bundle.manifest.files, *_named_files(bundle.manifest))):
                     bundle.verify(name)
+                for name in dict.fromkeys((*(g.file for g in manifest.graphs), manifest.text.file)):
+                    bundle.check_graph(name)
             except BundleError:
                 if read_manifest(path) == bundle.manifest:
                     raise
@@ -67,6 +85,8 @@ class Bundle:
         if not file.is_file():
             raise BundleError(f"{self.path}: {name} is missing", _AGAIN)
         size = file.stat().st_size
+        if size > _largest(name):
+            raise BundleError(f"{self.path}: {name} is too large: {size} bytes", _AGAIN)
         if size != entry.size:
             raise BundleError(f"{self.path}: {name} has {size} bytes, the manifest says {entry.size}", _AGAIN)
         digest = sha256_file(file)
@@ -76,6 +96,23 @@ class Bundle:
                 f"{entry.sha256[:12]}...",
                 _AGAIN,
             )
+
+    def check_graph(self, name: str) -> None:
+        """Look through a graph, and compare what it takes and gives with the manifest.
+
+        Raises:
+            BundleError: it holds what rmatk does not write, or does not fit the manifest.
+        """
+        try:
+            source, result = graph_file.check_graph(self.file(name))
+            for wanted in _inputs(self.manifest, name):
+                if source not in wanted:
+                    raise ValueError(f"it takes {source}, the manifest says {wanted[0]}")
+            expected = Port("embeddings", graph_file.FLOAT, (None, self.manifest.model.embed_dim))
+            if result != expected:
+                raise ValueError(f"it gives {result}, the manifest says {expected}")
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{self.path}: {name} cannot be used: {error}", _AGAIN) from error
 
     def graphs(self, kind: Input = "images") -> tuple[Graph, ...]:
         """The image graphs that take normalised images, or pixels; the first is the default."""
@@ -112,7 +149,16 @@ class Bundle:
     def golden(self) -> GoldenSet | None:
         """The golden set, or None where the bundle was exported without one."""
         entry = self.manifest.golden
-        return None if entry is None else load_golden(self.file(entry.file), entry.source)
+        if entry is None:
+            return None
+        golden = load_golden(self.file(entry.file), entry.source)
+        shape = (entry.images, self.manifest.model.embed_dim)
+        if golden.embeddings.shape != shape:
+            raise BundleError(
+                f"{self.path}: golden embeddings are {golden.embeddings.shape}, the manifest says {shape}",
+                _AGAIN,
+            )
+        return golden
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -136,6 +182,8 @@ def _read_manifest(path: Path) -> tuple[Manifest, tuple[str, ...]]:
     if not file.is_file():
         raise BundleError(f"{path} is not a bundle, or only half of one: it has no {MANIFEST}", _AGAIN)
     try:
+        if contained(path, file).stat().st_size > LARGEST_MANIFEST:
+            raise BundleError(f"{file} is too large for a manifest", _AGAIN)
         return decode_noting(file.read_bytes(), str(file))
     except OSError as error:
         raise BundleError(f"{file} cannot be read: {error.strerror}", _AGAIN) from error
@@ -147,3 +195,24 @@ def _named_files(manifest: Manifest) -> list[str]:
     if manifest.golden is not None:
         names.append(manifest.golden.file)
     return names
+
+
+def _inputs(manifest: Manifest, name: str) -> list[tuple[Port, ...]]:
+    """What a graph file may take, for each part that it plays in a bundle."""
+    height, width = manifest.preprocess.height, manifest.preprocess.width
+    ports = {
+        "images": Port("images", graph_file.FLOAT, (None, 3, height, width)),
+        "pixels": Port("pixels", graph_file.UINT8, (None, height, width, 3)),
+    }
+    found: list[tuple[Port, ...]] = [(ports[g.input],) for g in manifest.graphs if g.file == name]
+    if name == manifest.text.file:
+        lengths = (manifest.text.context_length, None)
+        found.append(tuple(Port("tokens", graph_file.INT64, (None, length)) for length in lengths))
+    return found
+
+
+def _largest(name: str) -> int:
+    """Bytes that a file of a bundle may have: graphs what protobuf holds, their weights what a disk does."""
+    if name.endswith(data_file(".onnx")):
+        return 1 << 36
+    return 1 << 31 if name.endswith(".onnx") else 1 << 29

@@ -209,6 +209,7 @@ def _embed(bundle: Bundle, groups: Sequence[tuple[str, ...]]) -> Float32:
     """G groups of prompts -> their rows (G, D), by the text encoder as it was exported."""
     for name in (bundle.manifest.text.file, bundle.manifest.text.tokenizer):
         bundle.verify(name)
+    bundle.check_graph(bundle.manifest.text.file)
     return mean_embeddings(bundle, groups)
 
 

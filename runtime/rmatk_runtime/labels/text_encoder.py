@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,13 @@ from rmatk_runtime.arrays import Float32
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import fill_in
 from rmatk_runtime.bundle.text_cleaning import clean
-from rmatk_runtime.errors import BundleError, MissingExtraError
+from rmatk_runtime.bundle.tokenizer_file import encode_texts, import_tokenizers, load_tokenizer
+from rmatk_runtime.errors import BackendError, BundleError
 from rmatk_runtime.onnx_runtime.backend import create_session, run_session
+from rmatk_runtime.onnx_runtime.trial import ensure_runs
 
 _PROMPTS_AT_ONCE = 64
+_AGAIN = "export again: rmatk export RUN -o BUNDLE"
 
 Int64 = npt.NDArray[np.int64]
 
@@ -38,7 +40,7 @@ def tokenise(bundle: Bundle, prompts: Sequence[str]) -> tuple[Int64, int]:
         raise BundleError(
             f"{path}: expected every prompt cut and padded to {text.context_length} ids, "
             f"found {sorted(lengths)}",
-            "export again: rmatk export RUN -o BUNDLE",
+            _AGAIN,
         )
     ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
     used = max((sum(encoding.attention_mask) for encoding in encodings), default=0)
@@ -91,23 +93,30 @@ def mean_embeddings(bundle: Bundle, groups: Sequence[Sequence[str]]) -> Float32:
     """
     if not groups:
         return np.empty((0, bundle.manifest.model.embed_dim), np.float32)
+    clean("", bundle.manifest.text.cleaning)  # what is not installed is named here, not by a child
+    import_tokenizers()
+    ensure_runs(bundle, bundle.manifest.text.file, run_prompt)
     embeddings = encode_prompts(bundle, [prompt for group in groups for prompt in group])
     ends = np.cumsum([len(group) for group in groups])[:-1]
     means = np.stack([part.mean(axis=0) for part in np.split(embeddings, ends)])
-    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    if not (np.isfinite(lengths).all() and np.all(lengths > 0)):
+        raise BackendError(
+            f"{bundle.path}: the text encoder gave numbers that are not finite", "rmatk parity BUNDLE"
+        )
+    return np.asarray(means / lengths, dtype=np.float32)
+
+
+def run_prompt(bundle: Bundle, file: str) -> Float32:
+    """The embedding (1, D) of one prompt by the text encoder; a job for :func:`ensure_runs`."""
+    return encode_prompts(bundle, bundle.manifest.labels.made_from(bundle.classes().names[0])[:1])
 
 
 def _encode(bundle: Bundle, prompts: Sequence[str]) -> list[Any]:
     """The tokenizer's encodings of N prompts, cut and padded."""
     text = bundle.manifest.text
-    tokenizer = _load_tokenizer(bundle.file(text.tokenizer))
-    encodings: list[Any] = tokenizer.encode_batch([clean(prompt, text.cleaning) for prompt in prompts])
-    return encodings
-
-
-def _load_tokenizer(path: Path) -> Any:
+    path, cleaned = bundle.file(text.tokenizer), [clean(prompt, text.cleaning) for prompt in prompts]
     try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise MissingExtraError("tokenizers", "labels") from None
-    return Tokenizer.from_file(str(path))
+        return encode_texts(load_tokenizer(path, text.context_length), cleaned)
+    except ValueError as error:
+        raise BundleError(f"{path} cannot be used: {error}", _AGAIN) from error

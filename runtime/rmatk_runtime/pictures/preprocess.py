@@ -30,6 +30,7 @@ from rmatk_runtime.pictures.modes import Stretch, to_rgb
 FURTHEST = 100
 """Width over height, or height over width, from which only the part that is kept is resized."""
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_LARGEST_INPUT = 2048  # pixels: twice the side of the largest CLIP model
 
 
 class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,10 +56,14 @@ class PreprocessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"image size must be positive, not {self.height}x{self.width}")
-        if min(self.std) <= 0:
+        if max(self.height, self.width) > _LARGEST_INPUT:
+            raise ValueError(f"image size must be at most {_LARGEST_INPUT}, not {self.height}x{self.width}")
+        if not all(1e-6 <= value <= 1e6 for value in self.std):
             raise ValueError(f"std must be positive, not {self.std}")
         if isinstance(self.stretch, tuple) and not self.stretch[0] < self.stretch[1]:
             raise ValueError(f"stretch must rise, not {self.stretch}")
+        if not all(abs(value) <= 1e6 for value in self.mean) or not 0 <= self.fill_color <= 255:
+            raise ValueError(f"mean {self.mean} or fill colour {self.fill_color} is out of range")
 
     @classmethod
     def from_open_clip(cls, config: Mapping[str, Any]) -> PreprocessSpec:

@@ -86,7 +86,7 @@ def test_a_tokenizer_of_another_length_is_refused(clip_like):
     bundle, _ = clip_like
     shorter = msgspec.structs.replace(bundle.manifest.text, context_length=16)
     other = Bundle(bundle.path, msgspec.structs.replace(bundle.manifest, text=shorter))
-    with pytest.raises(BundleError, match=r"expected every prompt cut and padded to 16 ids, found \[77\]"):
+    with pytest.raises(BundleError, match="does not cut texts to 16 ids"):
         encode_prompts(other, ["a dog"])
 
 
