@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tools import docs_samples
 from tools.docs_markdown import first_sentence, table
 from tools.docs_structs import fields
 
@@ -252,6 +253,11 @@ def decisions() -> str:
     return table(("number", "decision"), rows)
 
 
+def sample_bisection() -> str:
+    """A bundle in which two signs of a LayerNorm were changed."""
+    return docs_samples.parity("bisection.json", "rmatk parity wrong --bisect", nodes=4)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "calibration limits": calibration,
     "command line": command_line,
@@ -263,6 +269,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "minor versions": minor_versions,
     "modules": modules,
     "run fields": run_record,
+    "sample bisection": sample_bisection,
     "sidecar fields": sidecar,
     "tolerances": tolerances,
     "training defaults": training_defaults,
