@@ -141,7 +141,7 @@ def _against_golden(
 ) -> ParityReport:
     golden = golden_of(bundle)
     stages = check_golden(bundle, candidates, on_progress=on_progress)
-    kind, end = "training photos", ""
+    kind, end = "training photos", "; it was trained on them, so accuracy on them is not that on new ones"
     if golden.source == "rendered":
         kind, end = "rendered pictures", "; they have no true label, so nothing is said of accuracy"
     count = len(golden.names)
@@ -158,6 +158,7 @@ def _against_run(
     on_progress: OnProgress,
 ) -> tuple[ParityReport, Callable[[], ModelProto]]:
     from rmatk.backbones.backbone import load_backbone
+    from rmatk.data.duplicates import trained_on
     from rmatk.parity.run_reference import RunReference
     from rmatk.run import load_run
 
@@ -170,6 +171,8 @@ def _against_run(
         reference, [reference.folded(), *candidates], judge, batch=_PHOTOS, on_progress=on_progress
     )
     basis = f"against {run} in PyTorch, both branches present, on the photos in {data}"
+    if seen := trained_on(photos.flat()[0], loaded.record.fingerprints):
+        basis += f", of which {seen} were trained or validated on"
     if strange := [name for name in photos.class_names if name not in judge.classes.names]:
         basis += f"; not labels of the bundle, so nothing is said of accuracy: {', '.join(strange)}"
     return ParityReport(bundle, tuple(stages), basis, reference.picture), reference.graph

@@ -101,8 +101,8 @@ def _print(found: Bench, bundle: Path) -> None:
     headings = ["engine", "MB", "batch", "p50", "p90", "p99", "per s", "engine per s", "load", "peak MB"]
     console.print_table(
         f"{bundle} on {found.pictures}: ms per batch",
-        [*headings, *(["accuracy"] if found.photos else [])],
-        map(_summary, found.rows),
+        [*headings, *([f"accuracy on {found.photos} photos (95 %)"] if found.photos else [])],
+        (_summary(row, found.photos) for row in found.rows),
     )
     stages = [name for name in STAGES if any(name in row.stages for row in found.rows)]
     console.print_table(
@@ -126,7 +126,9 @@ def _print(found: Bench, bundle: Path) -> None:
     console.print_next(command("rmatk", "parity", bundle))
 
 
-def _summary(row: Row) -> tuple[str, ...]:
+def _summary(row: Row, photos: int) -> tuple[str, ...]:
+    from rmatk_runtime.intervals import with_interval
+
     cells = (
         f"{row.engine} {row.precision}",
         f"{row.size / 1e6:.1f}",
@@ -137,7 +139,7 @@ def _summary(row: Row) -> tuple[str, ...]:
         f"{row.load:.0f}",
         "" if row.peak is None else f"{row.peak / 1e6:.0f}",
     )
-    return cells if row.accuracy is None else (*cells, f"{row.accuracy:.1%}")
+    return cells if row.accuracy is None else (*cells, with_interval(row.accuracy, photos))
 
 
 def _stages(row: Row, names: Sequence[str]) -> tuple[str, ...]:

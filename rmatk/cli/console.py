@@ -73,14 +73,16 @@ def print_table(
     console.print(table)
 
 
-def print_stages(title: str, stages: Sequence[StageResult]) -> None:
-    """One row per stage, then every label that changed."""
+def print_stages(title: str, stages: Sequence[StageResult], photos: str) -> None:
+    """One row per stage, then accuracy on ``photos``, which says which these are, and labels that changed."""
+    from rmatk_runtime.intervals import with_interval
     from rmatk_runtime.parity.table import SHORT, stage_row
 
     print_table(title, SHORT, map(stage_row, stages), wrap=True)
     for stage in stages:
         if stage.reference_accuracy is not None:
-            echo(f"accuracy in PyTorch: {stage.reference_accuracy:.1%}")
+            shown = with_interval(stage.reference_accuracy, stage.images)
+            echo(f"accuracy in PyTorch on {stage.images} {photos}: {shown}, 95 % interval")
             break
     for stage in stages:
         for flip in stage.flips[:_FLIPS]:
@@ -89,6 +91,10 @@ def print_stages(title: str, stages: Sequence[StageResult]) -> None:
             )
         if len(stage.flips) > _FLIPS:
             echo(f"{stage.stage}: and {len(stage.flips) - _FLIPS} more")
+
+
+TRAINED_ON = "training photos of the golden set (trained on: not a measure of new photos)"
+"""Which photos a golden set of photos holds."""
 
 
 def print_notes(*photos: Dataset) -> None:

@@ -47,6 +47,9 @@ def _record(result: DemoResult) -> dict[str, object]:
         "zero_shot_accuracy": result.report.zero_shot_accuracy,
         "accuracy": result.report.accuracy,
         "video_accuracy": result.video_accuracy,
+        "accuracy_interval": result.report.accuracy_interval,
+        "zero_shot_interval": result.report.zero_shot_interval,
+        "images": result.report.images,
         "frames": result.summary.frames,
         "parity": result.stages,
         "seconds": round(result.seconds, 1),
@@ -55,15 +58,26 @@ def _record(result: DemoResult) -> dict[str, object]:
 
 def _show(result: DemoResult) -> None:
     from rmatk.cli.console import print_next, print_stages, print_table
+    from rmatk_runtime.intervals import with_interval
 
-    print_stages("parity with PyTorch", result.stages)
+    print_stages("parity with PyTorch", result.stages, "test photos, not trained on")
     report = result.report
     rows = [
-        ("test photos, zero-shot", str(report.images), f"{report.zero_shot_accuracy:.1%}"),
-        ("test photos, adapted", str(report.images), f"{report.accuracy:.1%}"),
+        (
+            "test photos, not trained on: zero-shot",
+            str(report.images),
+            with_interval(report.zero_shot_accuracy, report.images),
+        ),
+        (
+            "test photos, not trained on: adapted",
+            str(report.images),
+            with_interval(report.accuracy, report.images),
+        ),
         ("video frames, adapted", str(result.summary.frames), f"{result.video_accuracy:.1%}"),
     ]
-    print_table(f"demo in {result.out}, {result.seconds:.0f} s", ("accuracy on", "images", ""), rows)
+    print_table(
+        f"demo in {result.out}, {result.seconds:.0f} s", ("accuracy on", "images", "95 % interval"), rows
+    )
     echo(f"the page: {result.out / 'index.html'}")
     print_next(
         command("rmatk", "infer", result.out / "bundle", result.material.video),

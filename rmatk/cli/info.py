@@ -146,16 +146,28 @@ def _show_run(path: Path, as_json: bool) -> None:
         ("classes", f"{len(record.class_names)}: {', '.join(record.class_names)}"),
         ("photos", f"{len(record.train_files)} to train, {len(record.validation_files)} to validate"),
         ("shots, seed", f"{config.shots}, {config.seed}"),
-        ("training accuracy", _gain(metrics.train_accuracy, metrics.train_zero_shot_accuracy)),
-        ("validation", _gain(metrics.validation_accuracy, metrics.validation_zero_shot_accuracy)),
+        (
+            "accuracy on training photos",
+            _gain(metrics.train_accuracy, metrics.train_zero_shot_accuracy, len(record.train_files)),
+        ),
+        (
+            "on validation photos",
+            _gain(
+                metrics.validation_accuracy,
+                metrics.validation_zero_shot_accuracy,
+                len(record.validation_files),
+            ),
+        ),
         ("adapter", f"sha256 {record.adapter_sha256[:16]}, verified"),
     ]
     print_table(str(path), ("run", ""), rows, text=True)
     print_next(command("rmatk", "export", path, "-o", "BUNDLE"))
 
 
-def _gain(adapted: float | None, zero_shot: float | None) -> str:
-    """``66.7%, zero-shot 33.3%``; without validation shots there is none."""
+def _gain(adapted: float | None, zero_shot: float | None, images: int) -> str:
+    """``66.7%, zero-shot 33.3%`` with their intervals; without validation shots there is none."""
+    from rmatk_runtime.intervals import with_interval
+
     if adapted is None or zero_shot is None:
         return "no photos were left for it"
-    return f"{adapted:.1%}, zero-shot {zero_shot:.1%}"
+    return f"{with_interval(adapted, images)}, zero-shot {with_interval(zero_shot, images)} of {images}"

@@ -46,7 +46,7 @@ def parity(
         raise typer.BadParameter("DATA and --against RUN go together; neither checks from the golden set")
 
     from rmatk.api import check_parity
-    from rmatk.cli.console import print_json, print_next, print_stages, progress_of
+    from rmatk.cli.console import TRAINED_ON, print_json, print_next, print_stages, progress_of
     from rmatk.cli.logs import log_lines
     from rmatk.parity.page import write_parity_page
 
@@ -72,7 +72,8 @@ def parity(
         }
         print_json({**result, "bisections": report.bisections} if bisect else result)
     else:
-        print_stages(f"parity of {bundle} with PyTorch", report.stages)
+        photos = TRAINED_ON if data is None else f"photos in {data}"
+        print_stages(f"parity of {bundle} with PyTorch", report.stages, photos)
         echo(f"checked {report.basis}")
         _print_bisections(report.bisections, report.stages)
         if html is not None:

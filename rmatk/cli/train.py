@@ -215,7 +215,7 @@ def _listener(progress: Progress, tensorboard: Path | None, told: list[str]) -> 
 
         def stepped(self, step: Step) -> None:
             now = time.monotonic()
-            note = f"loss {step.terms['loss']:.3f}  accuracy {step.accuracy:.0%}"
+            note = f"loss {step.terms['loss']:.3f}  batch accuracy {step.accuracy:.0%}"
             if self.began:
                 self.seen += step.photos
                 note += f"  {self.seen / (now - self.began):.0f} images/s"

@@ -50,6 +50,12 @@ def seen_before(photos: Fingerprints, training: Fingerprints) -> tuple[list[int]
     return same, alike
 
 
+def trained_on(files: Sequence[Path], training: Fingerprints) -> int:
+    """How many files are byte for byte among those that a run recorded."""
+    known = set(training.files)
+    return sum(_digest(file.read_bytes()) in known for file in files if known)
+
+
 def equal_files(photos: Dataset, others: Sequence[Dataset]) -> list[Path]:
     """Photos that are byte for byte in one of ``others`` too; only files of equal size are read."""
     sizes: dict[int, list[Path]] = defaultdict(list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ from rmatk.pages.html import document, figure, percent, rows
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.frames import Prediction
 from rmatk_runtime.inference.classifier import Classifier
-from rmatk_runtime.parity.table import stage_row
+from rmatk_runtime.intervals import wilson, with_interval
+from rmatk_runtime.parity.table import FULL, stage_row
 from rmatk_runtime.pictures.decode import load_image
 from rmatk_runtime.sources import open_source
 
@@ -30,19 +32,35 @@ def write_page(result: DemoResult) -> Path:
     """Write ``index.html`` into the demo's folder and return its path."""
     report = result.report
     accuracies = [
-        (c.name, str(c.images), percent(c.zero_shot_accuracy), percent(c.accuracy)) for c in report.per_class
+        (
+            c.name,
+            str(c.images),
+            with_interval(c.zero_shot_accuracy, c.images),
+            with_interval(c.accuracy, c.images),
+        )
+        for c in report.per_class
     ]
     accuracies.append(
-        ("all", str(report.images), percent(report.zero_shot_accuracy), percent(report.accuracy))
+        (
+            "all",
+            str(report.images),
+            with_interval(report.zero_shot_accuracy, report.images),
+            with_interval(report.accuracy, report.images),
+        )
     )
     body = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        images=str(report.images),
+        frame_count=str(len(result.predictions)),
+        zero_shot_interval=_interval(report.zero_shot_accuracy, report.images),
+        adapted_interval=_interval(report.accuracy, report.images),
         zero_shot=percent(report.zero_shot_accuracy),
         adapted=percent(report.accuracy),
         video_accuracy=percent(result.video_accuracy),
         seconds=f"{result.seconds:.0f}",
         shots=_shots(result),
         accuracy_rows=rows(accuracies),
-        parity_rows=rows(map(stage_row, result.stages)),
+        parity_headings="".join(f"<th>{escape(name)}</th>" for name in FULL),
+        parity_rows=rows(stage_row(stage, FULL) for stage in result.stages),
         photos=_photos(result),
         frames=_frames(result),
         files=_files(result.out),
@@ -50,6 +68,11 @@ def write_page(result: DemoResult) -> Path:
     path = result.out / "index.html"
     write_atomic(path, document("rmatk demo", body))
     return path
+
+
+def _interval(share: float, of: int) -> str:
+    low, high = wilson(share, of)
+    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def _shots(result: DemoResult) -> str:

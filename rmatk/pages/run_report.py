@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from rmatk.data.photos import Dataset
 from rmatk.pages.html import confusion, curve, document, figure, percent, rows
-from rmatk.run import METRICS, RunRecord
+from rmatk.run import METRICS, RunRecord, accuracies
 from rmatk_runtime.files import write_atomic
+from rmatk_runtime.intervals import with_interval
 from rmatk_runtime.pictures.decode import load_image
 
 REPORT = "report.html"
@@ -61,13 +62,15 @@ def write_report(folder: Path, record: RunRecord, answers: ValidationAnswers) ->
 
 
 def _headline(record: RunRecord) -> list[tuple[str, str]]:
-    metrics = record.metrics
-    shown = [
-        ("validation, zero-shot", metrics.validation_zero_shot_accuracy),
-        ("validation, adapted", metrics.validation_accuracy),
-        ("training shots, adapted", metrics.train_accuracy),
-    ]
-    return [(name, percent(value)) for name, value in shown if value is not None]
+    shown = []
+    for found in accuracies(record):
+        for name, value, (low, high) in (
+            ("zero-shot", found.zero_shot, found.zero_shot_interval),
+            ("adapted", found.adapted, found.adapted_interval),
+        ):
+            interval = f"95 %: {100 * low:.1f} to {100 * high:.1f}"
+            shown.append((f"{name}, on {found.images} {found.photos} ({interval})", percent(value)))
+    return shown
 
 
 def _validation(answers: ValidationAnswers) -> str:
@@ -78,13 +81,14 @@ def _validation(answers: ValidationAnswers) -> str:
     counts = np.zeros((len(names), len(names)), np.int64)
     np.add.at(counts, (truth, said), 1)
     table = rows(
-        (name, str(own.sum()), percent(float(zero_shot)), percent(float(adapted)))
+        (name, str(own.sum()), *(with_interval(float(v), int(own.sum())) for v in (zero_shot, adapted)))
         for number, name in enumerate(names)
         if (own := truth == number).any()
         for zero_shot, adapted in [(np.mean(answers.zero_shot[own] == number), np.mean(said[own] == number))]
     )
     mistakes = _mistakes(answers, truth, said) or "<p>None.</p>"
     return (
+        "<p>Accuracy on photos that were not trained on, with 95 % confidence intervals (Wilson).</p>"
         "<table><tr><th>class</th><th>photos</th><th>zero-shot</th><th>adapted</th></tr>"
         f"{table}</table><h3>What is taken for what</h3><p>A row is a true class, a column an answer.</p>"
         f'{confusion(names, counts)}<h3>The surest mistakes</h3><div class="pictures">{mistakes}</div>'

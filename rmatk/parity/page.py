@@ -16,6 +16,7 @@ from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Tolerance
 from rmatk_runtime.files import write_atomic
+from rmatk_runtime.intervals import wilson
 from rmatk_runtime.parity.stage import Bisection, Flip, StageKind, StageResult, first_failure
 from rmatk_runtime.parity.table import FULL, LISTED, NODE_HEADINGS, node_row, stage_row, verdict
 
@@ -90,7 +91,12 @@ def _headline(stages: Sequence[StageResult]) -> Iterator[tuple[str, str]]:
         yield f"have the same label in {least.stage}, the least", percent(least.agreement or 0.0)
     for stage in stages:
         if stage.reference_accuracy is not None:
-            yield "accuracy in PyTorch", percent(stage.reference_accuracy)
+            low, high = wilson(stage.reference_accuracy, stage.images)
+            interval = f"95 %: {100 * low:.1f} to {100 * high:.1f}"
+            yield (
+                f"accuracy in PyTorch on these {stage.images} ({interval})",
+                percent(stage.reference_accuracy),
+            )
             return
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from rmatk.cli.console import print_next, print_stages, print_table, progress_bar
+from rmatk.cli.console import TRAINED_ON, print_next, print_stages, print_table, progress_bar
 from rmatk.cli.echo import echo
 from rmatk_runtime.errors import command
 
@@ -99,16 +99,19 @@ def record(out: Path, report: ExportReport) -> dict[str, Any]:
 def show(out: Path, report: ExportReport) -> None:
     """Parity, files, where the trained tensors went, and whose pictures travel."""
     from rmatk_runtime.bundle import read_manifest
+    from rmatk_runtime.intervals import with_interval
 
-    print_stages(f"parity of {out} with PyTorch", report.stages)
+    print_stages(f"parity of {out} with PyTorch", report.stages, TRAINED_ON)
     rows = [(name, f"{size / 1e6:.2f}") for name, size in report.sizes.items()]
     print_table(str(out), ("file", "MB"), [*rows, ("together", f"{sum(report.sizes.values()) / 1e6:.2f}")])
     if (chosen := report.quantisation) is not None:
         rest = f"; in float: {', '.join(chosen.float_products)}" if chosen.float_products else ""
+        shots = "validation" if chosen.held_out else "training"
         echo(
             f"int8: {chosen.int8_share:.0%} of the blocks' multiplications{rest}\n"
             f"int8: {chosen.expected_changes:.1%} of labels are expected to change; accuracy on "
-            f"{chosen.images} shots {chosen.accuracy_fp32:.1%} -> {chosen.accuracy_int8:.1%}"
+            f"{chosen.images} {shots} photos {with_interval(chosen.accuracy_fp32, chosen.images)} -> "
+            f"{with_interval(chosen.accuracy_int8, chosen.images)}"
         )
         if not chosen.held_out:
             echo("int8: no validation images, so the estimate uses training images and is too low")

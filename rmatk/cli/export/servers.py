@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from rmatk.cli.console import print_next, print_stages, print_table
+from rmatk.cli.console import TRAINED_ON, print_next, print_stages, print_table
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def show(served: dict[Path, Served]) -> None:
     """Parity and files of each folder, and how its server is started."""
 
     for path, each in served.items():
-        print_stages(f"{each.server}: parity with the bundle's own answers", each.stages)
+        print_stages(f"{each.server}: parity with the bundle's own answers", each.stages, TRAINED_ON)
         files = sorted(file for file in path.rglob("*") if file.is_file())
         rows = [(str(file.relative_to(path)), f"{file.stat().st_size / 1e6:.2f}") for file in files]
         print_table(str(path), ("file", "MB"), rows)

@@ -33,6 +33,11 @@ def test_the_page_holds_curves_tables_and_settings(run, check_html):
     check_html(page)
     for term in ("lr", "accuracy", "loss", "ce", "image_rec", "text_rec", "image_con", "text_con"):
         assert f'aria-label="{term}"' in page
+    for photos, count in (
+        ("validation photos, not trained on", 24),
+        ("training photos, which it has seen", 24),
+    ):
+        assert re.search(rf"adapted, on {count} {photos} \(95 %: [0-9.]+ to [0-9.]+\)", page)
     for name in (*TrainConfig.__struct_fields__, run.record.backbone_digest, "temperature", "&amp;kind d"):
         assert name in page, name
 
@@ -75,8 +80,8 @@ def test_the_surest_mistakes_come_first(run, draw_photos, tmp_path):
         "blue dot: taken for green check",
     ]
     assert "blue dot: 7 taken for blue dot" in page and "blue dot: 1 taken for green check" in page
-    assert "<td>green check</td><td>8</td><td>0.0%</td><td>87.5%</td>" in page
-    assert "<td>blue dot</td><td>8</td><td>100.0%</td>" in page
+    shown = "<td>green check</td><td>8</td><td>0.0% (0.0 to 32.4)</td><td>87.5% (52.9 to 97.8)</td>"
+    assert shown in page and "<td>blue dot</td><td>8</td><td>100.0% (67.6 to 100.0)</td>" in page
 
 
 def test_without_validation_photos_the_page_says_so(tiny, photos, tmp_path):
