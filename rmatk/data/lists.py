@@ -1,4 +1,4 @@
-"""Data sets defined by JSON or text files: split JSON, FiftyOne\'s labels.json, FGVC-Aircraft\'s lists."""
+"""Data sets defined by JSON or text files: split JSON, FiftyOne's labels.json, FGVC-Aircraft's lists."""
 
 from __future__ import annotations
 
