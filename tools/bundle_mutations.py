@@ -79,7 +79,8 @@ def change_json(data: bytes, draw: random.Random) -> bytes:
         places = list(_places(content))
         if not places:
             break
-        _change_place(*draw.choice(places), draw)
+        holder, key = draw.choice(places)
+        _change_place(holder, key, draw)
     text = json.dumps(content)
     if draw.random() < 0.02:
         depth = draw.choice((100, 10_000))

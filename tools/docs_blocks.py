@@ -255,7 +255,9 @@ def decisions() -> str:
 
 def sample_bisection() -> str:
     """A bundle in which two signs of a LayerNorm were changed."""
-    return docs_samples.parity("bisection.json", "rmatk parity wrong --bisect", nodes=4)
+    from rmatk.cli.console import TRAINED_ON
+
+    return docs_samples.parity("bisection.json", "rmatk parity wrong --bisect", TRAINED_ON, nodes=4)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

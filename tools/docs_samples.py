@@ -25,8 +25,8 @@ class Recorded(msgspec.Struct):
     bisections: tuple[Bisection, ...] = ()
 
 
-def parity(name: str, commands: str, *, nodes: int = 0) -> str:
-    """A terminal after ``commands``: the stages in ``name``, and the first ``nodes`` of a bisection."""
+def parity(name: str, commands: str, photos: str, *, nodes: int = 0) -> str:
+    """A terminal after ``commands``: the stages in ``name`` and the first ``nodes`` of a bisection."""
     from rmatk.cli.console import print_stages, print_table
     from rmatk_runtime.parity.table import NODE_HEADINGS, node_row, verdict
 
@@ -34,7 +34,7 @@ def parity(name: str, commands: str, *, nodes: int = 0) -> str:
     by_name = {stage.stage: stage for stage in recorded.stages}
     printed = StringIO()
     with redirect_stdout(printed):
-        print_stages("parity of bundle with PyTorch", recorded.stages)
+        print_stages("parity of bundle with PyTorch", recorded.stages, photos)
         print(f"checked {recorded.basis}")
         for found in recorded.bisections:
             rows = [node_row(node) for node in found.largest(nodes)]
