@@ -121,7 +121,7 @@ def test_a_still_picture_that_is_damaged_is_skipped_and_counted() -> None:
         uri = f"http://{server.address}/snap.jpg"
         with open_source(uri, options=SourceOptions(rate=20)) as source:
             assert [frame.index for frame in islice(source, 3)][-1] >= 2
-            assert source.skipped + source.dropped >= 1
+            assert source.damaged + source.dropped >= 1
 
 
 # --- UDP-only RTSP, udp://, srt://, rtmp://, rtp:// -------------------------------------------------------

@@ -65,10 +65,12 @@ def print_summary(
 def headline(summary: Summary, engine: str) -> str:
     """``132 frames in 1.6 s (82.5 per second) on ENGINE``, with what went missing."""
     text = f"{summary.frames} frames in {summary.seconds:.1f} s ({_rate(summary):.1f} per second) on {engine}"
-    if summary.skipped:
-        text += f"; {summary.skipped} unreadable, skipped"
+    if summary.damaged:
+        text += f"; {summary.damaged} unreadable, skipped"
     if summary.dropped:
         text += f"; {summary.dropped} dropped for newer ones"
+    if summary.out_of_range:
+        text += f"; {summary.out_of_range} out of range"
     if summary.frozen:
         text += f"; the picture stood still for {summary.frozen:.0f} s"
     return text + (f"; {summary.ended}" if summary.ended else "")

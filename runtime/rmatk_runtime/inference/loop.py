@@ -116,9 +116,14 @@ def run(
         stages = _start(source, classifier, options, tally)
         stack.callback(_end, stages, source)
         try:
-            _deliver(stages, source, sinks, options, stop, tally)
+            exhausted = _deliver(stages, source, sinks, options, stop, tally)
         except KeyboardInterrupt:
             stop.ask("interrupted")
+            exhausted = False
+    dropped = options.size(source.info) * stages[-2].dropped
+    tally.note(source, dropped)
+    if not exhausted:  # what was under way when the end was asked for
+        tally.out_of_range += tally.captured - tally.accounted
     return tally.summary(ended=stop.reason)
 
 
@@ -128,7 +133,7 @@ _Results = list[tuple[Frame, Prediction]]
 def _start(source: Source, classifier: Classifier, options: LoopOptions, tally: Tally) -> list[Prefetch[Any]]:
     """Set the threads to work; the last stage gives lists of results."""
     live, times = source.info.live, tally.stages
-    batches = _read(source, options, times["read"])
+    batches = _read(source, options, tally)
     # A live source has a thread of its own, and is asked for a frame only when one is wanted
     read = None if live else Prefetch(batches, "read")
     prepared = Prefetch(_prepare(read or batches, classifier, times["prepare"]), "prepare", newest=live)
@@ -151,7 +156,7 @@ def _end(stages: Sequence[Prefetch[Any]], source: Source) -> None:
         source.close()  # never under a thread that reads from it
 
 
-def _read(source: Source, options: LoopOptions, times: Times) -> Iterator[list[Frame]]:
+def _read(source: Source, options: LoopOptions, tally: Tally) -> Iterator[list[Frame]]:
     """Gather every ``every``-th frame into batches; the last may be smaller."""
     # Of a live source frames may yet be dropped, so only the results can be counted
     limit = None if source.info.live else options.max_frames
@@ -161,8 +166,11 @@ def _read(source: Source, options: LoopOptions, times: Times) -> Iterator[list[F
     iterator = iter(source)
     while limit is None or taken < limit:
         try:
-            with times.of(1):
-                frame = next((frame for frame in iterator if frame.index % options.every == 0), None)
+            with tally.stages["read"].of(1):
+                frame = next(iterator, None)
+                while frame is not None and frame.index % options.every:
+                    tally.passed_over += 1
+                    frame = next(iterator, None)
         except RmatkError:
             if frames:  # what was read before the damage still counts
                 yield frames
@@ -214,22 +222,24 @@ def _deliver(
     options: LoopOptions,
     stop: Stop,
     tally: Tally,
-) -> None:
-    """Hand results to the sinks until the source ends, a limit is reached, or an end is asked for."""
+) -> bool:
+    """Hand results to the sinks until the source ends, a limit is reached, or an end is asked for.
+
+    Returns whether every frame of the source was taken.
+    """
     results: Prefetch[_Results] = stages[-1]
     batches = iter(results)
     end = math.inf if options.duration is None else time.monotonic() + options.duration
     while stop.reason is None and (now := time.monotonic()) < end:
         arrived = results.wait(min(IDLE, end - now))
-        tally.skipped, tally.frozen = source.skipped, source.frozen
-        tally.dropped = source.dropped + options.size(source.info) * stages[-2].dropped
+        tally.note(source, options.size(source.info) * stages[-2].dropped)
         if not arrived:
             for sink in sinks:
                 sink.idle()
             continue
         batch = next(batches, None)
         if batch is None:
-            return
+            return options.max_frames is None or source.info.live
         for frame, prediction in batch:
             if source.info.live:  # a file is read ahead, and its records are the same from run to run
                 prediction = replace(prediction, latency=time.monotonic() - frame.captured)
@@ -238,4 +248,5 @@ def _deliver(
                     sink.write(frame, prediction)
             tally.count(prediction)
             if tally.frames == options.max_frames or stop.reason is not None:
-                return
+                return False
+    return False

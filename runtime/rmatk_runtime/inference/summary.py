@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rmatk_runtime.frames import Prediction
+from rmatk_runtime.sources.base import Source
 
 KEPT = 10_000  # times per stage: enough for the 99th percentile, and bounded in a run of days
 STAGES = ("read", "prepare", "infer", "write")
@@ -29,10 +30,11 @@ class Percentiles:
 class Summary:
     """What a run came to.
 
-    ``frames``: results written. ``skipped``: inputs that could not be read. ``dropped``: frames of a live
-    source that a newer one replaced before their turn came. ``seconds``: wall clock, from the first read
-    until the sinks were closed. ``stages``: time that each of :data:`STAGES` worked; they overlap.
-    ``frozen``: seconds for which a live source sent the same picture again and again.
+    ``captured``: every picture that came, or should have come. It is the sum of ``frames``: results written;
+    ``damaged`` (also as ``skipped``): pictures that could not be read; ``dropped``: frames of a live source
+    that a newer one replaced before their turn came; and ``out_of_range``: passed over as asked, or under way
+    when the run was ended. ``seconds``: wall clock, from the first read until the sinks were closed.
+    ``stages``: time that each of :data:`STAGES` worked; they overlap. ``frozen``: seconds for which a live source sent the same picture again and again.
     ``latency``: from capture to result, of live sources. ``labels``: results per label, most frequent first;
     ``rejected``: those below the threshold. ``ended``: None at the source's end or a limit, else what asked
     for the end.
@@ -48,6 +50,9 @@ class Summary:
     rejected: int
     ended: str | None
     frozen: float = 0.0
+    captured: int = 0
+    damaged: int = 0
+    out_of_range: int = 0
 
 
 class Times:
@@ -80,7 +85,9 @@ class Tally:
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
-        self.frames = self.rejected = self.skipped = self.dropped = 0
+        self.frames = self.rejected = 0
+        self.captured = self.damaged = self.dropped = self.out_of_range = 0
+        self.passed_over = 0  # of those that a source gave
         self.frozen = 0.0
         self.labels: Counter[str] = Counter()
         self.stages = {name: Times() for name in STAGES}
@@ -96,13 +103,28 @@ class Tally:
         else:
             self.labels[prediction.label] += 1
 
+    def note(self, source: Source, dropped: int) -> None:
+        """Take over what a source has counted so far; ``dropped``: frames replaced behind it."""
+        self.captured, self.damaged = source.captured, source.damaged
+        self.dropped = source.dropped + dropped
+        self.out_of_range = source.out_of_range + self.passed_over
+        self.frozen = source.frozen
+
+    @property
+    def accounted(self) -> int:
+        """How many of the captured pictures are classified or counted otherwise."""
+        return self.frames + self.damaged + self.dropped + self.out_of_range
+
     def summary(self, *, ended: str | None) -> Summary:
         """The frozen result."""
         measured = {name: times.percentiles() for name, times in self.stages.items()}
         return Summary(
             frames=self.frames,
-            skipped=self.skipped,
+            captured=self.captured,
+            skipped=self.damaged,
+            damaged=self.damaged,
             dropped=self.dropped,
+            out_of_range=self.out_of_range,
             frozen=round(self.frozen, 3),
             seconds=round(time.perf_counter() - self.start, 3),
             stages={name: found for name, found in measured.items() if found is not None},

@@ -83,7 +83,7 @@ class VideoSink(Sink):
         settings = {"flush_packets": "1"} if self._fragments else {}
         if self._fragments and self._path.suffix.lower() in (".mp4", ".mov"):
             settings["movflags"] = "frag_keyframe+empty_moov+default_base_moof"
-        container: OutputContainer = self._av.open(str(partial), "w", options=settings)
+        container: OutputContainer = self._av.open(f"file:{partial}", "w", options=settings)
         codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
         rate = Fraction(self._rate).limit_denominator(1001)
         stream = cast("VideoStream", container.add_stream(codec, rate=rate))

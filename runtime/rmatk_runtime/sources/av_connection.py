@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 from rmatk_runtime.errors import SourceError
 from rmatk_runtime.sources.live import Connection, Picture
-from rmatk_runtime.sources.pyav import import_av, reason, to_rgb_array
+from rmatk_runtime.sources.pyav import (
+    import_av,
+    pixel_ratio,
+    reason,
+    report_damage,
+    to_rgb_array,
+    video_streams,
+)
+from rmatk_runtime.sources.upright import shown_size
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -30,13 +38,15 @@ class AvConnection(Connection):
             # From None: FFmpeg's error repeats the address with its password, and --debug prints the chain.
             words = self._words(error, time.monotonic() - start)
             raise SourceError(f"cannot open {name}: {words}", hint) from None
-        streams = self._container.streams.video
+        streams = video_streams(self._container)
         if not streams:
             self._container.close()
             raise SourceError(f"{name} carries no video", "check the address of the stream")
         self._stream = streams[0]
+        report_damage(self._stream)
         rate = self._stream.average_rate
-        self.size = (self._stream.width, self._stream.height) if self._stream.width else None
+        size = self._stream.width, self._stream.height
+        self.size = shown_size(size, pixel_ratio(self._stream)) if self._stream.width else None
         self.rate = float(rate) if rate else None
 
     def _words(self, error: Exception, waited: float) -> str:
@@ -59,8 +69,9 @@ class AvConnection(Connection):
                 except self._av.InvalidDataError:
                     pictures = []
                     yield None
+                ratio = pixel_ratio(self._stream)
                 for picture in pictures:
-                    yield partial(to_rgb_array, picture)
+                    yield None if picture.is_corrupt else partial(to_rgb_array, picture, ratio)
                 now = time.monotonic()
                 last = now if pictures else last
                 if now - last > self._seconds:

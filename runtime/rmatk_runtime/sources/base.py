@@ -36,18 +36,25 @@ class SourceState(Enum):
     GAVE_UP = "gave up"
 
 
+COUNTS = ("captured", "damaged", "dropped", "out_of_range")
+"""What every :class:`Source` counts."""
+
+
 class Source(ABC):
     """A context manager that yields frames in order; iterate once, close when done.
 
-    ``skipped`` counts what could not be read and was passed over, ``dropped`` what a live source replaced by
-    something newer before it was taken, so that no loss goes unreported. ``frozen``: seconds for which the
-    pictures of a live source stood still. ``state`` changes while a live source is iterated, and may be read
-    from any thread.
+    No loss goes unreported: ``captured`` counts every picture that came or should have come, ``damaged``
+    those that could not be read, ``dropped`` those that a live source replaced by a newer one before they were
+    taken, ``out_of_range`` those passed over as asked (``--start``, ``--stop``, ``--stride``, ``--rate``).
+    The others are given. ``frozen``: seconds for which the pictures of a live source stood still. ``state``
+    changes while a live source is iterated, and may be read from any thread.
     """
 
     info: SourceInfo
-    skipped: int = 0
+    captured: int = 0
+    damaged: int = 0
     dropped: int = 0
+    out_of_range: int = 0
     frozen: float = 0.0
     state: SourceState = SourceState.LIVE
 

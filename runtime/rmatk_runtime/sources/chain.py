@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from rmatk_runtime.frames import Frame
-from rmatk_runtime.sources.base import Source, SourceInfo
+from rmatk_runtime.sources.base import COUNTS, Source, SourceInfo
 
 
 class ChainSource(Source):
@@ -27,14 +27,17 @@ class ChainSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield every source's frames; each is closed when it ends."""
-        skipped = dropped = 0
         for source in self._sources:
             for frame in source:
-                self.state, self.dropped = source.state, dropped + source.dropped
+                self.state = source.state
+                self._count()
                 yield frame
-            skipped, dropped = skipped + source.skipped, dropped + source.dropped
-            self.skipped, self.dropped = skipped, dropped
+            self._count()
             source.close()
+
+    def _count(self) -> None:
+        for name in COUNTS:
+            setattr(self, name, sum(getattr(source, name) for source in self._sources))
 
     def close(self) -> None:
         """Close all of them."""
@@ -58,9 +61,14 @@ class LoopSource(Source):
             for frame in self._source:
                 shown = replace(frame, index=first + frame.index, time=since + frame.time)
                 index, time = max(index, shown.index), max(time, shown.time)
+                self._count()
                 yield shown
-            self.skipped = self._source.skipped
+            self._count()
             first, since = index + 1, time + step
+
+    def _count(self) -> None:
+        for name in COUNTS:
+            setattr(self, name, getattr(self._source, name))
 
     def close(self) -> None:
         """Close the source."""

@@ -23,7 +23,7 @@ _UNREADABLE = "open it in a viewer, or save it again as JPEG or PNG"
 class ImageSource(Source):
     """Decodes each path when its turn comes; images have no clock, so every ``time`` is 0.
 
-    One unreadable image among many is logged, counted in ``skipped`` and passed over: a damaged photograph
+    One unreadable image among many is logged, counted in ``damaged`` and passed over: a damaged photograph
     must not cost a night's work. Its index is not given to another, so indices still count files.
     """
 
@@ -33,8 +33,10 @@ class ImageSource(Source):
                 raise SourceError(f"no such image: {path}", "check the name")
         name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} images in {_common_folder(paths)}"
         options.check("images", name)
-        self._paths, self._options = tuple(paths[:: options.stride]), options
-        self.info = SourceInfo(name=name, size=None, rate=None, frames=len(self._paths), live=False)
+        self._paths, self._options = tuple(paths), options
+        self._bad = 0  # in this round
+        frames = -(-len(paths) // options.stride)
+        self.info = SourceInfo(name=name, size=None, rate=None, frames=frames, live=False)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield readable images as RGB, EXIF orientation applied.
@@ -42,21 +44,26 @@ class ImageSource(Source):
         Raises:
             SourceError: the only image, or every one of them, cannot be read.
         """
-        self.skipped = 0
+        self._bad = 0
         for number, path in enumerate(self._paths):
+            self.captured += 1
+            if number % self._options.stride:
+                self.out_of_range += 1
+                continue
             try:
                 picture = load_image(path)
             except DataError as error:
                 self._skip(error)
                 continue
             image = self._options.turn(np.asarray(picture))
-            yield Frame(image, number * self._options.stride, 0.0, str(path))
+            yield Frame(image, number, 0.0, str(path))
 
     def _skip(self, error: DataError) -> None:
-        self.skipped += 1
-        if self.skipped < len(self._paths):
+        self.damaged += 1
+        self._bad += 1
+        if self._bad < (self.info.frames or 0):
             log.warning("skipped: %s", error.message)
-        elif len(self._paths) == 1:
+        elif self.info.frames == 1:
             raise SourceError(error.message, error.hint or _UNREADABLE) from error
         else:
             raise SourceError(

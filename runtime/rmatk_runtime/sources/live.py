@@ -81,7 +81,6 @@ class LiveSource(Source):
         self._patience = 0.0  # until when a read that goes on is waited for
         self._lock = threading.Lock()  # of the connection, and of the count of those skipped
         self._random = random.Random()
-        self._count = 0
         self._still, self._frozen_before = StandStill(), 0.0
 
     def __iter__(self) -> Iterator[Frame]:
@@ -121,25 +120,27 @@ class LiveSource(Source):
         thinning = Thinning(self._options.rate)
         first: float | None = None
         for picture, captured in self._pictures():
-            index, self._count = self._count, self._count + 1
+            index, self.captured = self.captured, self.captured + 1
             first = captured if first is None else first
             if picture is None:
                 self._skip()
             elif thinning.keeps(captured):
                 yield picture, index, captured - first, captured
+            else:
+                self.out_of_range += 1
 
     def _pictures(self) -> Iterator[tuple[Picture | None, float]]:
         """Read until the device ends, or is lost for good."""
         losses = 0  # since the last picture
         while not self._closing.is_set():
-            before = self._count
+            before = self.captured
             try:
                 yield from self._read()
                 return
             except SourceError as error:
                 if self._closing.is_set():
                     return
-                losses = 1 if self._count > before else losses + 1
+                losses = 1 if self.captured > before else losses + 1
                 self._await_next_try(error, losses)
 
     def _read(self) -> Iterator[tuple[Picture | None, float]]:
@@ -181,7 +182,7 @@ class LiveSource(Source):
 
     def _skip(self) -> None:
         with self._lock:
-            self.skipped += 1
+            self.damaged += 1
 
     def _await_next_try(self, error: SourceError, losses: int) -> None:
         """Wait before the device is tried again.

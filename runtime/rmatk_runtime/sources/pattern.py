@@ -94,6 +94,7 @@ class PatternSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames."""
         for index in self._pattern.indices():
+            self.captured += 1
             image = self._options.turn(self._pattern.draw(index))
             yield Frame(image, index, index / self._pattern.rate, self.info.name)
 

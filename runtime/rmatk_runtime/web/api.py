@@ -117,7 +117,7 @@ class Api:
                 "engine": self.classifier.backend.name,
                 "frames": meter.tally.frames,
                 "dropped": meter.tally.dropped,
-                "skipped": meter.tally.skipped,
+                "skipped": meter.tally.damaged,
                 "rate": round(meter.rate(), 2),
                 "latency_ms": meter.tally.latency.percentiles(),
                 "labels": answers.classes.names,

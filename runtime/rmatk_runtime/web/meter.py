@@ -84,7 +84,7 @@ class Meter(Collector):
         yield CounterMetricFamily(
             "rmatk_dropped_frames", "Frames of a live source that a newer one replaced.", tally.dropped
         )
-        yield CounterMetricFamily("rmatk_skipped_inputs", "Inputs that could not be read.", tally.skipped)
+        yield CounterMetricFamily("rmatk_skipped_inputs", "Inputs that could not be read.", tally.damaged)
         states = {state.value: state is self.source.state for state in SourceState}
         yield StateSetMetricFamily("rmatk_source_state", "Of the source.", states)
 

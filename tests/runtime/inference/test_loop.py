@@ -230,7 +230,7 @@ def test_labels_may_change_between_two_batches() -> None:
 
 def test_skipped_and_dropped_inputs_are_in_the_summary() -> None:
     source = FakeSource(2)
-    source.skipped, source.dropped = 3, 4
+    source.damaged, source.dropped = 3, 4
     summary = run(source, classifier(), [])
     assert (summary.skipped, summary.dropped) == (3, 4)
 

@@ -35,7 +35,7 @@ def test_a_tally_counts_labels_and_what_was_rejected() -> None:
     tally = Tally()
     for label, rejected in (("can", False), ("can", False), ("box", False), ("box", True)):
         tally.count(Prediction((Score(label, 0.5),), rejected))
-    tally.skipped, tally.dropped = 1, 2
+    tally.damaged, tally.dropped = 1, 2
     summary = tally.summary(ended="interrupted")
     assert (summary.frames, summary.rejected, summary.skipped, summary.dropped) == (4, 1, 1, 2)
     assert list(summary.labels.items()) == [("can", 2), ("box", 1)]

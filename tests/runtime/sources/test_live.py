@@ -122,7 +122,7 @@ def test_a_device_that_ends_is_read_to_its_last_frame() -> None:
     with LiveSource("cam", connecting(connection), OPTIONS) as source:
         frames = list(source)
     assert frames[-1].index == 4
-    assert len(frames) + source.dropped == 5 and source.skipped == 0
+    assert len(frames) + source.dropped == 5 and source.damaged == 0
     assert connection.closed == 1
 
 
@@ -132,7 +132,7 @@ def test_undecodable_frames_are_skipped_and_counted() -> None:
         frames = iter(source)
         threading.Thread(target=connection.send, args=(3,)).start()
         frame = next(frames)
-        assert frame.index == 2 and source.skipped + source.dropped == 2 and source.skipped >= 1
+        assert frame.index == 2 and source.damaged + source.dropped == 2 and source.damaged >= 1
 
 
 def test_a_first_connection_that_fails_is_told_at_once() -> None:

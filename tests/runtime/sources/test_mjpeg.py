@@ -90,7 +90,7 @@ def test_pictures_on_standard_input(pipe: int) -> None:
     with open_source("-") as source:
         frames = list(source)
     assert source.info.live and frames[-1].source == "stdin"
-    assert frames[-1].index == 2 and source.skipped == 1 and len(frames) + source.dropped == 2
+    assert frames[-1].index == 2 and source.damaged == 1 and len(frames) + source.dropped == 2
     with Image.open(io.BytesIO(PLAIN)) as expected:
         assert np.array_equal(frames[-1].image, np.asarray(expected))
 
@@ -139,7 +139,7 @@ def test_a_cameras_own_program_is_piped_in(mux: str) -> None:
         "from rmatk_runtime.sources import open_source\n"
         "with open_source('-') as source:\n"
         "    *_, last = source\n"
-        "print(last.index, last.image.shape, last.source, source.skipped)\n"
+        "print(last.index, last.image.shape, last.source, source.damaged)\n"
     )
     pipeline = (
         f"videotestsrc is-live=true num-buffers=12 ! video/x-raw,width=96,height=64 ! jpegenc {mux} ! fdsink"

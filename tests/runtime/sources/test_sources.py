@@ -119,7 +119,7 @@ def test_unreadable_image_among_many_is_skipped_counted_and_logged(
     with caplog.at_level(logging.WARNING), open_source(str(tmp_path)) as source:
         frames = list(source)
     assert [frame.index for frame in frames] == [0, 2]
-    assert source.skipped == 1
+    assert source.damaged == 1
     assert "2.png" in caplog.text
 
 
@@ -173,8 +173,8 @@ def test_video_gives_every_frame_with_its_time(tmp_path: Path) -> None:
     assert [frame.time for frame in frames] == pytest.approx([index / 10 for index in range(7)])
     for index, frame in enumerate(frames):
         assert frame.image.shape == (48, 64, 3) and frame.image.dtype == np.uint8
-        assert frame.image[24, 48] == pytest.approx(20 * index, abs=6)
-        assert frame.image[24, 10] == pytest.approx((220, 20, 20), abs=12)
+        assert frame.image[24, 48].astype(int) == pytest.approx(20 * index, abs=6)
+        assert frame.image[24, 10].astype(int) == pytest.approx((220, 20, 20), abs=12)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_video_is_turned_upright(
     with open_source(str(path)) as source:
         frame = next(iter(source))
     assert frame.image.shape == (*shape, 3)
-    assert frame.image[red] == pytest.approx((220, 20, 20), abs=12)
+    assert frame.image[red].astype(int) == pytest.approx((220, 20, 20), abs=12)
 
 
 @pytest.mark.parametrize(
@@ -215,14 +215,14 @@ def test_part_of_a_video(tmp_path: Path, options: SourceOptions, levels: list[in
     assert [round(int(frame.image[24, 48, 0]) / 20) for frame in frames] == levels
     assert [frame.time for frame in frames] == pytest.approx([level / 10 for level in levels])
     assert [frame.index for frame in frames] == [level - levels[0] for level in levels]
-    assert source.info.frames in (None, len(levels)) and source.skipped == 0
+    assert source.info.frames in (None, len(levels)) and source.damaged == 0
 
 
 def test_start_behind_the_end_is_an_error(tmp_path: Path) -> None:
     path = save_video(tmp_path / "clip.mp4")
     with (
         open_source(str(path), options=SourceOptions(start=9.0)) as source,
-        pytest.raises(SourceError, match="--start 9 lies behind the last frame of .*clip.mp4"),
+        pytest.raises(SourceError, match="--start 9 is after the last frame of .*clip.mp4"),
     ):
         list(source)
 
@@ -242,7 +242,7 @@ def test_looped_files_never_end_and_count_on(tmp_path: Path) -> None:
         frames = list(islice(source, 9))
     assert [Path(frame.source).name for frame in frames] == (["clip.mp4"] * 3 + ["a.png"]) * 2 + ["clip.mp4"]
     assert len({(frame.source, frame.index) for frame in frames}) == 9
-    assert source.skipped == 1
+    assert source.damaged == 2  # once in each round
 
 
 def test_every_third_image(tmp_path: Path) -> None:
@@ -279,16 +279,10 @@ def test_video_with_a_hole_is_not_passed_off_as_whole(
     data = path.read_bytes()
     half = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2
     path.write_bytes(data[:half] + fill * (len(data) - half))
-    seen = []
     with open_source(str(path)) as source:
-        try:
-            for frame in source:
-                seen.append(frame)
-        except SourceError as error:  # some versions of FFmpeg tell of a cut, others end in silence
-            assert f"copy.mp4 is damaged after frame {len(seen)}" in error.message
-        else:
-            assert not fill and source.skipped == 12 - len(seen)
-            assert f"{len(seen)} of its 12 frames" in caplog.text
+        seen = list(source)
+    assert (source.captured, source.damaged) == (12, 12 - len(seen))
+    assert f"{source.damaged} of its 12 frames are damaged or missing" in caplog.text
     assert 0 < len(seen) < 12
 
 
@@ -313,7 +307,7 @@ def test_sources_are_chained_in_the_order_given(tmp_path: Path) -> None:
     ) as source:
         seen = [(Path(frame.source).name, frame.index) for frame in source]
     assert seen == [("clip.mp4", 0), ("clip.mp4", 1), ("a.png", 0), ("?frames=1&live=0", 0)]
-    assert source.info.frames == 5 and source.skipped == 1 and not source.info.live
+    assert source.info.frames == 5 and source.damaged == 1 and not source.info.live
     with open_source(str(image), "test://") as beside_a_camera:
         assert not beside_a_camera.info.live
 
