@@ -34,7 +34,8 @@ class Summary:
     ``damaged`` (also as ``skipped``): pictures that could not be read; ``dropped``: frames of a live source
     that a newer one replaced before their turn came; and ``out_of_range``: passed over as asked, or under way
     when the run was ended. ``seconds``: wall clock, from the first read until the sinks were closed.
-    ``stages``: time that each of :data:`STAGES` worked; they overlap. ``frozen``: seconds for which a live source sent the same picture again and again.
+    ``stages``: time that each of :data:`STAGES` worked; they overlap. ``frozen``: seconds for which a live
+    source sent the same picture again and again.
     ``latency``: from capture to result, of live sources. ``labels``: results per label, most frequent first;
     ``rejected``: those below the threshold. ``ended``: None at the source's end or a limit, else what asked
     for the end.

@@ -44,8 +44,8 @@ class Source(ABC):
     """A context manager that yields frames in order; iterate once, close when done.
 
     No loss goes unreported: ``captured`` counts every picture that came or should have come, ``damaged``
-    those that could not be read, ``dropped`` those that a live source replaced by a newer one before they were
-    taken, ``out_of_range`` those passed over as asked (``--start``, ``--stop``, ``--stride``, ``--rate``).
+    those that could not be read, ``dropped`` those that a live source replaced by a newer one before they
+    were taken, ``out_of_range`` those passed over as asked (``--start``, ``--stop``, ``--stride``, ``--rate``).
     The others are given. ``frozen``: seconds for which the pictures of a live source stood still. ``state``
     changes while a live source is iterated, and may be read from any thread.
     """
