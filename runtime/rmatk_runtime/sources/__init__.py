@@ -2,7 +2,7 @@
 
 :func:`open_source` turns what a person types into a :class:`Source`; nothing else needs to know the kinds.
 
-    photo.jpg  folder/  'shots/*.png'     images; a folder is walked in natural order
+    photo.jpg  folder/  'shots/*.png'     images and videos; a folder is walked in natural order
     clip.mp4                              video file, every frame
     0  /dev/video0  v4l2://dev/video0     camera of this machine
     csi://0                               camera on a Jetson's ribbon cable
@@ -18,15 +18,17 @@ from __future__ import annotations
 import glob
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from rmatk_runtime.errors import SourceError
-from rmatk_runtime.pictures.files import is_image, list_images, natural_key
+from rmatk_runtime.pictures.files import is_image, natural_key
 from rmatk_runtime.sources.base import Source, SourceInfo, SourceState
 from rmatk_runtime.sources.camera import open_camera
 from rmatk_runtime.sources.chain import ChainSource, LoopSource
 from rmatk_runtime.sources.credentials import without_credentials
 from rmatk_runtime.sources.gstreamer import open_csi, open_gstreamer
 from rmatk_runtime.sources.images import ImageSource
+from rmatk_runtime.sources.media import list_media, open_clip
 from rmatk_runtime.sources.mjpeg import open_stdin
 from rmatk_runtime.sources.network import SCHEMES, is_description, open_network
 from rmatk_runtime.sources.options import DEFAULTS, SourceOptions
@@ -35,6 +37,7 @@ from rmatk_runtime.sources.video import VideoSource
 
 __all__ = ["Source", "SourceInfo", "SourceOptions", "SourceState", "names_files", "open_source"]
 
+_FILE = "file://"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = {
     "test": open_pattern,
@@ -70,14 +73,13 @@ def open_source(*uris: str, options: SourceOptions = DEFAULTS) -> Source:
                 gather()
                 sources.append(live)
                 continue
-            for path in _expand(uri):
-                if path.is_dir():
-                    images.extend(list_images(path))
-                elif is_image(path):
+            paths, several = _expand(uri)
+            for path in paths:
+                if is_image(path):
                     images.append(path)
                 else:
                     gather()
-                    sources.append(VideoSource(path, options))
+                    sources.append(open_clip(path, options) if several else VideoSource(path, options))
         gather()
     except BaseException:
         for source in sources:
@@ -89,9 +91,11 @@ def open_source(*uris: str, options: SourceOptions = DEFAULTS) -> Source:
 
 def names_files(uri: str) -> bool:
     """Whether ``uri`` is a path or a glob, not a camera, a stream or the pattern."""
-    if uri.isdecimal() or uri == "-" or uri.lower().startswith("gst:"):
+    if uri.isdecimal() or uri == "-" or uri.startswith("/dev/video") or is_description(uri):
         return False
-    return not uri.startswith("/dev/video") and _SCHEME.match(uri) is None and not is_description(uri)
+    if uri.lower().startswith("gst:"):
+        return Path(uri).exists()  # a path is a path, whatever colons it holds
+    return _SCHEME.match(uri) is None or uri.lower().startswith(_FILE)
 
 
 def _open_live(uri: str, options: SourceOptions) -> Source | None:
@@ -113,19 +117,23 @@ def _open_live(uri: str, options: SourceOptions) -> Source | None:
     return opener(uri, options)
 
 
-def _expand(uri: str) -> list[Path]:
-    """The existing paths that ``uri``, a path or a glob, stands for."""
-    path = Path(uri).expanduser()
+def _expand(uri: str) -> tuple[list[Path], bool]:
+    """The existing files that ``uri``, a path or a glob, stands for, and whether it could be several."""
+    path = Path(unquote(uri[len(_FILE) :]) if uri.lower().startswith(_FILE) else uri).expanduser()
+    if path.is_dir():
+        return list_media(path), True
     if path.exists():
-        return [path]
+        return [path], False
     if not glob.has_magic(uri):
         raise SourceError(f"no such file, folder or camera: {without_credentials(uri)}", _KNOWN)
     # glob, not Path.glob, which refuses absolute patterns
     found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-    deep = "**" in uri  # which finds what lies in the folders by itself
-    found = [entry for entry in found if entry.is_file() or (entry.is_dir() and not deep)]
-    if not found:
+    deep = "**" in uri  # which finds what is in the folders by itself
+    files = [entry for entry in found if entry.is_file()]
+    for folder in () if deep else filter(Path.is_dir, found):
+        files += list_media(folder)
+    if not files:
         raise SourceError(
             f"nothing matches {without_credentials(uri)}", "quote the pattern, and check it with ls"
         )
-    return sorted(found, key=lambda entry: natural_key(str(entry)))
+    return sorted(files, key=lambda entry: natural_key(str(entry))), True

@@ -45,9 +45,9 @@ class Source(ABC):
 
     No loss goes unreported: ``captured`` counts every picture that came or should have come, ``damaged``
     those that could not be read, ``dropped`` those that a live source replaced by a newer one before they
-    were taken, ``out_of_range`` those passed over as asked (``--start``, ``--stop``, ``--stride``, ``--rate``).
-    The others are given. ``frozen``: seconds for which the pictures of a live source stood still. ``state``
-    changes while a live source is iterated, and may be read from any thread.
+    were taken, ``out_of_range`` those passed over as asked (``--start``, ``--stop``, ``--stride``,
+    ``--rate``). The others are given. ``frozen``: seconds for which the pictures of a live source stood
+    still. ``state`` changes while a live source is iterated, and may be read from any thread.
     """
 
     info: SourceInfo

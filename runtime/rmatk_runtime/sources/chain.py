@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from rmatk_runtime.errors import RmatkError
 from rmatk_runtime.frames import Frame
 from rmatk_runtime.sources.base import COUNTS, Source, SourceInfo
+
+log = logging.getLogger(__name__)
 
 
 class ChainSource(Source):
@@ -26,14 +30,28 @@ class ChainSource(Source):
         )
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield every source's frames; each is closed when it ends."""
+        """Yield every source's frames; each is closed when it ends.
+
+        Raises:
+            RmatkError: a live source is lost, or nothing at all could be read.
+        """
+        failure: RmatkError | None = None
+        came = False
         for source in self._sources:
-            for frame in source:
-                self.state = source.state
-                self._count()
-                yield frame
+            try:
+                for frame in source:
+                    self.state, came = source.state, True
+                    self._count()
+                    yield frame
+            except RmatkError as error:
+                if source.info.live:
+                    raise
+                failure = error
+                log.warning("passed over: %s", error.message)
             self._count()
             source.close()
+        if failure is not None and not came:
+            raise failure
 
     def _count(self) -> None:
         for name in COUNTS:
