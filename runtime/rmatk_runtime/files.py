@@ -6,17 +6,21 @@ the old file or the new one, never half of one.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 from rmatk_runtime.errors import BundleError, StorageError, naming_storage_errors
+from rmatk_runtime.leftovers import held, old_name, remove_leftovers, temporary_file, temporary_folder
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux' renameat2
 
 
 def sha256_file(path: Path) -> str:
@@ -40,24 +44,33 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it takes ``path``'s place, on failure it goes.
+    """Yield a temporary file beside ``path``; on success it takes ``path``'s place, on failure it is removed.
+
+    What killed processes left in the folder is removed first, once per process.
 
     Raises:
         StorageError: disk full, no permission.
     """
-    with naming_storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial-{secrets.token_hex(4)}{path.suffix}")
-    try:
-        yield partial
+    with ExitStack() as stack:
         with naming_storage_errors(path):
-            _flush(partial)
-            partial.replace(path)
-            _flush(path.parent)
-    finally:
-        # A read-only disk refuses even to remove what is not there; the first error is the one to tell.
-        with suppress(OSError):
-            partial.unlink()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _clean_once(path.parent.resolve())
+            partial = stack.enter_context(temporary_file(path))
+        try:
+            yield partial
+            with naming_storage_errors(path):
+                _flush(partial)
+                partial.replace(path)
+                _flush(path.parent)
+        finally:
+            # A read-only disk refuses even to remove what is not there; the first error is the one to tell.
+            with suppress(OSError):
+                partial.unlink()
+
+
+@lru_cache(maxsize=1024)
+def _clean_once(folder: Path) -> None:
+    remove_leftovers(folder)
 
 
 @contextmanager
@@ -65,35 +78,52 @@ def replacing_folder(path: Path, *, marker: str) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; on success it takes ``path``'s place as a whole.
 
     An existing ``path`` is replaced only where it is empty or holds ``marker`` (a file every folder of this
-    kind has), so that ``-o`` pointed at someone's photographs never deletes them. Between the two renames
-    of a replacement a power cut leaves the old folder, whole, as ``.NAME.old-*``.
+    kind has), so that ``-o`` pointed at someone's photographs never deletes them. What killed processes left
+    beside ``path`` is removed first.
 
     Raises:
         StorageError: ``path`` holds something else, the disk is full, no permission.
     """
+    remove_leftovers(path.parent)
     check_replaceable(path, marker=marker)
-    token = secrets.token_hex(4)
-    partial = path.with_name(f".{path.name}.partial-{token}")
-    old = path.with_name(f".{path.name}.old-{token}")
-    try:
+    with ExitStack() as stack:
         with naming_storage_errors(path):
-            partial.mkdir(parents=True)
-        yield partial
-        with naming_storage_errors(path):
-            for file in sorted(partial.rglob("*"), reverse=True):
-                _flush(file)
-            _flush(partial)
-            if path.exists():
-                path.replace(old)
-            partial.replace(path)
-            _flush(path.parent)
-    except BaseException:
-        if old.exists() and not path.exists():
-            old.replace(path)
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = stack.enter_context(temporary_folder(path))
+        try:
+            yield partial
+            with naming_storage_errors(path):
+                for file in sorted(partial.rglob("*"), reverse=True):
+                    _flush(file)
+                _flush(partial)
+                _put_in_place(partial, path)
+                _flush(path.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    """Let a folder take the place of another, in one step where the file system can."""
+    if not path.exists():
+        partial.replace(path)
+    elif not _exchange(partial, path):  # otherwise, what was there now has the temporary name
+        old = old_name(path)
+        with held(path):
+            path.replace(old)
+            try:
+                partial.replace(path)
+            except BaseException:
+                old.replace(path)
+                raise
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths exchange their names atomically; False where this system or disk cannot (Linux 3.15)."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
 @contextmanager
@@ -110,6 +140,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         with naming_storage_errors(folder):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        remove_leftovers(folder)
         yield
     finally:
         os.close(descriptor)
