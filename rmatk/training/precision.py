@@ -1,7 +1,6 @@
 """The number format of matrix products in training. Weights, losses and kept activations stay in float32.
 
 On a CPU without AMX, bfloat16 is emulated or at best as fast: 1.3 to 6 times slower where it was measured.
-The rules for GPUs have not been run on one.
 """
 
 from __future__ import annotations
