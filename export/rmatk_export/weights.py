@@ -200,7 +200,7 @@ Stem = TypeVar("Stem", ImageStem, TextStem)
 
 @dataclass(frozen=True)
 class Tower(Generic[Stem]):
-    """An image or text tower as read: stem, blocks (adapters beside them), head. Text towers are causal."""
+    """An image or text tower as read: stem, blocks (adapters beside them), head."""
 
     stem: Stem
     blocks: tuple[Block, ...]

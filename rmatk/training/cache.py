@@ -250,7 +250,7 @@ def class_logits(model: AdaptedClip, images: PhotoBatches, text: TextCache) -> t
 
 
 def _room(shape: tuple[int, ...], mode: CacheMode, folder: Path | None) -> Float32:
-    """Zeros of this shape, in memory or in a file without a name."""
+    """An uninitialised array of this shape, in memory or in a file without a name."""
     size = 4 * math.prod(shape)
     if mode == "memory" or (mode == "auto" and size <= MEMORY_BUDGET):
         return np.empty(shape, np.float32)
