@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rmatk.backbones.torchvision_ops import import_torchvision
+from rmatk.backbones.weights_file import check_weights_file, not_only_weights
 from rmatk_export.readers.open_clip import read_image_tower, read_text_tower
 from rmatk_runtime.errors import BackboneError, ExportError, MissingExtraError
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
@@ -108,7 +109,9 @@ def load_backbone(name: str, pretrained: str | None = None, device: str = "cpu")
     tokenize = _tokenizer(name, open_clip)
     try:
         model = open_clip.create_model(name, pretrained=pretrained, device=device)
-    except (RuntimeError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        raise not_only_weights(Path(str(pretrained))) from error
+    except (RuntimeError, OSError, KeyError, ValueError) as error:
         raise BackboneError(
             f"the weights {pretrained!r} of {name} cannot be loaded: {error}", OFFLINE_HINT
         ) from error
@@ -215,6 +218,7 @@ def _check_pretrained(name: str, pretrained: str | None, tags: list[str]) -> Non
         raise BackboneError(f"expected a tag or a file in --pretrained, found {pretrained!r}", choice)
     if not pretrained.endswith(LOCAL_SUFFIXES):
         raise BackboneError(f"{pretrained} is not of a kind that is safe to read", choice)
+    check_weights_file(name, Path(pretrained))
 
 
 def _check_activation(name: str, pretrained: str | None, open_clip: Any) -> None:

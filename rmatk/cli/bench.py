@@ -35,6 +35,12 @@ def bench(
     ] = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Labelled photos, for accuracy.")] = None,
     repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds measured per row.")] = 100,
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Of ONNX Runtime on the CPU; 0: one per core that the CPU mask allows."
+        ),
+    ] = 0,
     warmup: Annotated[int, typer.Option(min=0, metavar="N", help="Rounds before them, not counted.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -54,6 +60,7 @@ def bench(
         batches=sizes,
         repeats=repeats,
         warmup=warmup,
+        threads=threads,
     )
     material = BenchPictures(opened, source, _photos(data))
     with console.progress_bar(quiet=as_json) as bar:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+_CPUS = Path("/sys/devices/system/cpu")
 CSI_NEEDS_JETSON = "CSI cameras are for Jetson boards"
 """What to say of ``csi://`` where :func:`jetson_model` finds none."""
 
@@ -35,3 +37,17 @@ def read_text(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
+
+
+def usable_cores() -> int:
+    """How many cores the CPU mask of this process allows (taskset, CPUAffinity, cpuset); siblings are one."""
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    return len({_core(cpu) for cpu in cpus})
+
+
+def _core(cpu: int) -> str:
+    """What tells the core of a logical CPU; where the kernel does not say, each is its own."""
+    try:
+        return (_CPUS / f"cpu{cpu}/topology/thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(cpu)

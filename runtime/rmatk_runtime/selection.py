@@ -42,6 +42,7 @@ def open_backend(
     precision: str | None = None,
     batch: int = 1,
     allow_cpu: bool = False,
+    threads: int = 0,
 ) -> Backend:
     """Load a bundle's image encoder.
 
@@ -51,6 +52,7 @@ def open_backend(
         precision: which graph; None takes the first.
         batch: how many images will mostly come at once: among several engines, the one built for it is taken.
         allow_cpu: where a GPU was asked for, or is here, and cannot be used, run on the CPU instead.
+        threads: of the engine on the CPU, 0: one per core that this process may use.
 
     Raises:
         BackendError: unknown name, or no engine can run here as asked; the message has every reason.
@@ -59,16 +61,16 @@ def open_backend(
         raise BackendError(f"unknown backend {name!r}; known are {', '.join(BACKENDS)}")
     graph = bundle.graph(precision)
     if name == "cpu":
-        return open_graph(bundle, graph)
+        return open_graph(bundle, graph, threads)
     if name == "auto":
-        return _open_best(bundle, graph, batch, allow_cpu=allow_cpu)
+        return _open_best(bundle, graph, batch, allow_cpu=allow_cpu) or open_graph(bundle, graph, threads)
     try:
         return _OPENERS[name](bundle, graph, batch)
     except (BackendError, MissingExtraError) as error:
         if not allow_cpu:
             raise BackendError(error.message, f"{error.hint or 'rmatk doctor'}; {_CONSENT}") from error
         log.warning("%s", error.message)
-    return open_graph(bundle, graph)
+    return open_graph(bundle, graph, threads)
 
 
 def engines_here(bundle: Bundle) -> list[BuiltEngine]:
@@ -132,8 +134,8 @@ def engine_candidate(engine: BuiltEngine, backend: Backend, *, batch: bool = Tru
     return EncoderCandidate.of(backend, key.precision, *profile, input=key.input, kind=StageKind.ENGINE)
 
 
-def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> Backend:
-    """The first way that works. An engine of the bundle that failed before it is reported."""
+def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> Backend | None:
+    """The first way that works, None: the CPU. An engine of the bundle that failed before it is reported."""
     gpu = _gpu_is_here()
     ways = ["tensorrt"] if _holds_engines(bundle) else []
     ways += _ways_of_onnx_runtime() if gpu else []
@@ -155,12 +157,12 @@ def _open_best(bundle: Bundle, graph: Graph, batch: int, *, allow_cpu: bool) -> 
             log.warning("%s\n%s", stale.message, stale.hint)
         return backend
     if not failed:
-        return open_graph(bundle, graph)
+        return None
     reasons = "\n".join(f"{way}: {error.message}" for way, error in failed.items())
     if not allow_cpu:
         raise _refusal(bundle, reasons, gpu=gpu)
     log.warning("%s", reasons)
-    return open_graph(bundle, graph)
+    return None
 
 
 def _refusal(bundle: Bundle, reasons: str, *, gpu: bool) -> BackendError:
@@ -173,13 +175,13 @@ def _refusal(bundle: Bundle, reasons: str, *, gpu: bool) -> BackendError:
     return BackendError(f"{what}\n{reasons}", f"{cure}; {_CONSENT}")
 
 
-def open_graph(bundle: Bundle, graph: Graph) -> Backend:
+def open_graph(bundle: Bundle, graph: Graph, threads: int = 0) -> Backend:
     """A graph of a bundle in ONNX Runtime on the CPU."""
     from rmatk_runtime.onnx_runtime.backend import OnnxRuntimeBackend
     from rmatk_runtime.onnx_runtime.trial import ensure_runs
 
     ensure_runs(bundle, graph.file)
-    return OnnxRuntimeBackend(bundle.file(graph.file))
+    return OnnxRuntimeBackend(bundle.file(graph.file), threads=threads)
 
 
 def _find_engine(bundle: Bundle, graph: Graph, batch: int) -> Backend:

@@ -14,10 +14,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from rmatk_runtime.bundle.manifest import data_file
+from rmatk_runtime.errors import ExportError
 from rmatk_runtime.files import replacing, write_atomic
 
 LIMIT = (1 << 31) - (64 << 20)  # bytes of weights; the rest of a message must fit as well
 SMALL = 1024  # bytes of a weight that stays in the graph: shapes, axes, scalars
+_AGAIN = "export the bundle again: rmatk export RUN -o BUNDLE"
 _PAGE = 4096  # weights begin on a page, so that they can be mapped into memory
 
 
@@ -48,8 +50,38 @@ def save_graph(model: onnx.ModelProto, path: Path) -> None:
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
-    """A graph with all of its weights."""
-    return onnx.load(str(path))
+    """A graph with all of its weights.
+
+    onnx refuses a data file with a second name (a hard link, as copies with ``cp -al`` or of a store are) or
+    behind a link, though ONNX Runtime opens it; this reads it, from the graph's own folder alone.
+
+    Raises:
+        ExportError: a weight outside the folder, or one that is cut short.
+    """
+    model = onnx.load(str(path), load_external_data=False)
+    for weight in model.graph.initializer:
+        if weight.data_location == TensorProto.EXTERNAL:
+            _read_outside(weight, path)
+    return model
+
+
+def _read_outside(weight: onnx.TensorProto, path: Path) -> None:
+    """Bring a weight's numbers into the graph."""
+    place = {entry.key: entry.value for entry in weight.external_data}
+    name = place.get("location", "")
+    if Path(name).name != name:
+        raise ExportError(f"{path}: the weight {weight.name} is in {name!r}, outside its folder", _AGAIN)
+    size = _size(weight)
+    with (path.parent / name).open("rb") as file:
+        file.seek(int(place.get("offset", 0)))
+        data = file.read(size)
+    if len(data) != size or int(place.get("length", size)) != size:
+        raise ExportError(
+            f"{path.parent / name} is cut short: {weight.name} has {len(data)} of {size} bytes", _AGAIN
+        )
+    weight.raw_data = data
+    weight.data_location = TensorProto.DEFAULT
+    del weight.external_data[:]
 
 
 def weights_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -53,6 +53,7 @@ def infer(
     backend: opt.BackendOption = "auto",
     precision: opt.Precision = None,
     allow_cpu: opt.AllowCpu = False,
+    threads: opt.Threads = 0,
     as_json: opt.Json = False,
 ) -> None:
     """Classify images, videos or a camera with a bundle.
@@ -103,6 +104,7 @@ def infer(
         allow_cpu=allow_cpu,
         top_k=top_k,
         threshold=threshold,
+        threads=threads,
     )
     with log_lines(), engine as classifier, open_source(*uris, options=wishes) as source:
         summary = Session(bundle, classifier, source, options).run(outputs)

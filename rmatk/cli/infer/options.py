@@ -105,6 +105,12 @@ Threshold = Annotated[
     float | None,
     typer.Option(min=0, max=1, metavar="P", help="Reject below this probability; the bundle's own if unset."),
 ]
+Threads = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="N", help="Of ONNX Runtime on the CPU; 0: one per core that the CPU mask allows."
+    ),
+]
 Every = Annotated[int, typer.Option(min=1, metavar="N", help="Classify every N-th frame.")]
 Smooth = Annotated[
     float | None,

@@ -94,13 +94,17 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BenchPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is measured. ``repeats``: rounds of one batch per row, after ``warmup`` that do not count."""
+    """What is measured. ``repeats``: rounds of one batch per row, after ``warmup`` that do not count.
+
+    ``threads``: of an engine on the CPU, 0: one per core that this process may use.
+    """
 
     backends: tuple[str, ...] = ("auto",)
     precisions: tuple[str, ...]
     batches: tuple[int, ...] = (1,)
     repeats: int = 100
     warmup: int = 10
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,9 @@ def bench(
     for backend, precision in product(plan.backends, plan.precisions):
         began = time.perf_counter()
         try:
-            engine = open_backend(bundle, backend, precision=precision, batch=max(plan.batches))
+            engine = open_backend(
+                bundle, backend, precision=precision, batch=max(plan.batches), threads=plan.threads
+            )
         except (BackendError, MissingExtraError) as error:
             skipped.append(Skipped(backend=backend, precision=precision, reason=error.message))
             continue

@@ -53,6 +53,7 @@ class Classifier:
         allow_cpu: bool = False,
         top_k: int = 5,
         threshold: float | None = None,
+        threads: int = 0,
     ) -> Classifier:
         """Verify a bundle and load its image encoder.
 
@@ -64,6 +65,7 @@ class Classifier:
             allow_cpu: accept the CPU where a GPU backend was asked for but cannot start.
             top_k: labels per prediction, at most as many as there are classes.
             threshold: reject below this probability; None takes the bundle's own.
+            threads: of an engine on the CPU, 0: one per core that this process may use.
 
         Raises:
             BundleError: the bundle cannot be trusted.
@@ -72,7 +74,9 @@ class Classifier:
         opened = Bundle.open(bundle)
         watch = LabelWatch(opened)
         head = LabelHead(opened.classes(), opened.manifest.decision, top_k, threshold)
-        engine = open_backend(opened, backend, precision=precision, batch=batch, allow_cpu=allow_cpu)
+        engine = open_backend(
+            opened, backend, precision=precision, batch=batch, allow_cpu=allow_cpu, threads=threads
+        )
         return cls(engine, opened.manifest.preprocess, head, watch)
 
     @property

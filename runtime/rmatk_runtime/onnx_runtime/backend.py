@@ -18,6 +18,7 @@ from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle.manifest import data_file
 from rmatk_runtime.errors import BackendError, MissingExtraError
 from rmatk_runtime.onnx_runtime.providers import preload_libraries
+from rmatk_runtime.platform import usable_cores
 
 CPU = "CPUExecutionProvider"
 
@@ -53,7 +54,9 @@ def create_session(
     runtime = load_onnxruntime()
     options = runtime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads
+    # Left to itself, ONNX Runtime binds a worker to every core, also to those outside the process's CPU mask
+    # (taskset, systemd's CPUAffinity, Docker's cpuset); workers of a stated number inherit the mask.
+    options.intra_op_num_threads = threads or usable_cores()
     # Idle worker threads that spin take the cores from decoding and preprocessing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if provider != CPU:
@@ -118,7 +121,7 @@ class OnnxRuntimeBackend(Backend):
     Args:
         path: an image graph of a bundle.
         provider: the execution provider; anything else granted is an error.
-        threads: CPU threads for the engine, 0 for all cores.
+        threads: CPU threads for the engine, 0: one per core that this process may use.
         provider_options: of the provider.
         most: the largest batch that it takes; larger ones are split.
     """

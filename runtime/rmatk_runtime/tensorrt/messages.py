@@ -61,6 +61,12 @@ def means_memory(words: str) -> bool:
 def build_error(trt: TensorRt, what: str, messages: Messages, options: BuildOptions) -> BackendError:
     """Why a build failed, in TensorRT's words; where they mean memory, what to try."""
     words = messages.last()
+    turing = trt.flavour == "tensorrt_rtx" and "7.5" in options.compute_capabilities
+    if not means_memory(words) and turing and ".fp16." not in what:
+        return BackendError(
+            f"{trt.title} cannot build {what} for Turing (7.5), where it needs an fp16 graph: {words}",
+            "rmatk export RUN -o BUNDLE --precision fp16, and build from that graph",
+        )
     if not means_memory(words):
         return BackendError(f"{trt.title} cannot build {what}: {words}", "rmatk doctor")
     if options.workspace is None or options.workspace > _ENOUGH:

@@ -84,7 +84,7 @@ def test_the_engine_is_chosen_for_the_largest_batch(bundle: Bundle, monkeypatch:
             BenchPlan(backends=("tensorrt",), precisions=("fp32",), batches=(1, 8, 2)),
             BenchPictures(bundle),
         )
-    assert asked == [{"precision": "fp32", "batch": 8}]
+    assert asked == [{"precision": "fp32", "batch": 8, "threads": 0}]
 
 
 def test_every_batch_size_is_a_row(bundle: Bundle):

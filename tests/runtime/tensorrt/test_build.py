@@ -209,6 +209,16 @@ def test_other_errors_stay_as_they_are(bundle: Bundle):
         build(bundle, trt)
 
 
+def test_turing_is_told_to_build_an_fp16_graph(bundle: Bundle):
+    trt, fake = load(RTX)
+    fake.build_error = "Error Code 10: Internal Error"
+    with pytest.raises(BackendError, match=r"for Turing \(7.5\), where it needs an fp16 graph") as caught:
+        build(bundle, trt, compute_capabilities=("7.5",))
+    assert "--precision fp16" in str(caught.value.hint)
+    with pytest.raises(BackendError, match="cannot build image_encoder.onnx: Error Code 10"):
+        build(bundle, trt, compute_capabilities=("8.9",))
+
+
 def test_the_timing_cache_is_read_and_written(bundle: Bundle, tmp_path: Path):
     trt, fake = load("10.13.3")
     path = tmp_path / "timing.cache"
