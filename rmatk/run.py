@@ -30,7 +30,7 @@ from rmatk.data.photos import FewShot
 from rmatk.method.model import AdaptedClip
 from rmatk_runtime.bundle.manifest import MANIFEST
 from rmatk_runtime.errors import RunError, naming_storage_errors
-from rmatk_runtime.files import replacing_folder, sha256_file
+from rmatk_runtime.files import path_text, replacing_folder, sha256_file
 from rmatk_runtime.formats import Format
 from rmatk_runtime.intervals import wilson
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
@@ -172,7 +172,7 @@ def write_run(
             class_names=shots.train.class_names,
             preprocess=backbone.preprocess,
             logit_scale=model.logit_scale,
-            data=str(shots.train.root.resolve()),
+            data=path_text(shots.train.root.resolve()),
             train_files=tuple(shots.train.relative()),
             train_labels=tuple(shots.train.flat()[1]),
             validation_files=tuple(shots.validation.relative()),

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from rmatk.cli.echo import echo
+from rmatk_runtime.files import path_text
 from rmatk_runtime.printable import printable
 
 if TYPE_CHECKING:
@@ -26,7 +27,20 @@ _FLIPS = 10  # of a stage on the terminal; JSON has all of them
 
 def print_json(value: Any) -> None:
     """Write one JSON object as one line on standard output."""
-    typer.echo(msgspec.json.encode(value).decode())  # JSON has escapes of its own
+    try:
+        line = msgspec.json.encode(value)
+    except UnicodeEncodeError:  # the name of a file that is not UTF-8
+        line = msgspec.json.encode(_encodable(msgspec.to_builtins(value, str_keys=True)))
+    typer.echo(line.decode())  # JSON has escapes of its own
+
+
+def _encodable(value: Any) -> Any:
+    """The same with every text as :func:`~rmatk_runtime.files.path_text` shows it."""
+    if isinstance(value, str):
+        return path_text(value)
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def print_table(

@@ -19,6 +19,7 @@ import numpy as np
 from rmatk.data.class_names import class_name
 from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.errors import DataError, SourceError
+from rmatk_runtime.files import path_text
 from rmatk_runtime.pictures.decode import load_image
 from rmatk_runtime.pictures.files import (
     IMAGE_SUFFIXES,
@@ -62,7 +63,7 @@ class Dataset:
     def relative(self) -> list[str]:
         """Every file relative to ``root``, with forward slashes, class by class; one elsewhere as it is."""
         return [
-            (file.relative_to(self.root) if file.is_relative_to(self.root) else file).as_posix()
+            path_text((file.relative_to(self.root) if file.is_relative_to(self.root) else file).as_posix())
             for file in self.flat()[0]
         ]
 
@@ -146,7 +147,7 @@ def read_folder(
             + (f"; found: {others}" if others else ""),
             "save them as JPEG or PNG" if others else "add photos to these folders, or remove them",
         )
-    names = tuple(class_name(folder.name) for folder in folders)
+    names = tuple(class_name(path_text(folder.name)) for folder in folders)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(
             f"several folders of {root} give the class {', '.join(twice)}", "rename or merge them"

@@ -23,7 +23,7 @@ from rmatk_runtime.arrays import Float32
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision, ModelInfo, Precision
 from rmatk_runtime.errors import DataError
-from rmatk_runtime.files import sha256_file
+from rmatk_runtime.files import path_from_text, sha256_file
 from rmatk_runtime.pictures.decode import load_image
 from rmatk_runtime.pictures.preprocess import PreprocessSpec, preprocess
 
@@ -139,14 +139,14 @@ def _adapters(model: AdaptedClip, tower: TowerName, scale: float) -> dict[int, A
 def _photos(run: Run, data: Path | None, names: Sequence[str], labels: Sequence[int]) -> Dataset:
     """Photos that the run recorded, where they lie now; ``labels`` are their class indices."""
     record = run.record
-    root = Path(record.data) if data is None else data
+    root = path_from_text(Path(record.data)) if data is None else data
     hint = (
         "pass their new location: rmatk export RUN -o BUNDLE --data FOLDER; "
         "without int8, --golden rendered needs none"
     )
     if not root.is_dir():
         raise DataError(f"the training photos of {run.path} are not at {root} any more", hint)
-    wanted = [root / name for name in names]
+    wanted = [path_from_text(root / name) for name in names]
     if missing := sorted(str(file) for file in wanted if not file.is_file()):
         raise DataError(f"{len(missing)} training photos are missing, first {missing[0]}", hint)
     pairs = list(zip(wanted, labels, strict=True))

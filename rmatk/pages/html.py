@@ -20,7 +20,7 @@ _MOST_POINTS = 400
 def document(title: str, body: str) -> bytes:
     """A whole page around ``body``, which is HTML; it needs no other file and no network."""
     page = Template(_PAGE.read_text(encoding="utf-8")).substitute(title=escape(title), body=body)
-    return page.encode()
+    return page.encode("utf-8", "backslashreplace")
 
 
 def rows(cells: Iterable[Iterable[str]]) -> str:

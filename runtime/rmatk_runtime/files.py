@@ -22,6 +22,8 @@ from rmatk_runtime.leftovers import held, old_name, remove_leftovers, temporary_
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux' renameat2
 
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how Python holds such a byte of a name (PEP 383)
+
 
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes, read in bounded memory."""
@@ -160,13 +162,14 @@ def check_replaceable(path: Path, *, marker: str) -> None:
         )
 
 
-def printable(path: str | PurePath) -> str:
+def path_text(path: str | PurePath) -> str:
     """A path as text that can be printed and encoded: bytes that are not UTF-8 are shown as ``\\xff``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = _NOT_UTF8.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", str(path))
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
-def from_printable(path: Path) -> Path:
-    """The file that :func:`printable` showed as ``path``, its bytes restored where no file has that name."""
+def path_from_text(path: Path) -> Path:
+    """The file that :func:`path_text` showed as ``path``, its bytes restored where no file has that name."""
     if "\\x" not in str(path) or path.exists():
         return path
     return Path(re.sub(r"\\x([89a-f][0-9a-f])", lambda byte: chr(0xDC00 + int(byte[1], 16)), str(path)))

@@ -17,7 +17,7 @@ import msgspec
 from PIL import Image, TiffImagePlugin, features
 
 from rmatk_runtime.errors import DataError
-from rmatk_runtime.files import printable
+from rmatk_runtime.files import path_text
 from rmatk_runtime.pictures.heic import read_heic
 from rmatk_runtime.pictures.jpeg_scan import damage
 from rmatk_runtime.pictures.kinds import HEAD, describe, kind_of
@@ -40,7 +40,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MOST_PIXELS is held instead
+# Of too many pixels (MOST_PIXELS is held instead) and of metadata (which is ignored)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class Decoding(msgspec.Struct, frozen=True):
@@ -67,12 +69,11 @@ def load_image(path: Path, decoding: Decoding = EXACT) -> Image.Image:
     Raises:
         DataError: missing, unreadable, truncated, too large, or of a kind that is not read.
     """
-    name = printable(path)
+    name = path_text(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise DataError(f"{name} is not a regular file")
         with path.open("rb") as file:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{name} is not a regular file")
             return _decode(file, name, decoding)
     except FileNotFoundError:
         raise DataError(f"no such image: {name}") from None

@@ -19,14 +19,16 @@ _TABLE_BYTES = 17  # class and destination, then how many codes there are of eac
 
 def damage(data: bytes) -> str | None:
     """What is wrong with the compressed data of a JPEG without metadata; None where nothing is seen."""
-    place, sequential, flat = 2, False, False
+    place, sequential = 2, False
+    flat: list[bool] = []
     while (marker := _MARKER.search(data, place)) is not None:
         code, start = marker[1][0], marker.end()
         place = start + int.from_bytes(data[start : start + 2], "big")
         if code == _SCAN:
             break
         sequential |= code in _SEQUENTIAL
-        flat |= code == _TABLES and _zeros_end_blocks(data[start + 2 : place])
+        if code == _TABLES:
+            flat += _zeros_end_blocks(data[start + 2 : place])
     if not sequential:  # of a progressive picture each scan only refines the ones before
         return None
     end = data.find(_END, place)
@@ -36,16 +38,16 @@ def damage(data: bytes) -> str | None:
     restarts = b"".join(_RESTART.findall(scan))
     if restarts != (bytes(range(0xD0, 0xD8)) * (len(restarts) // 8 + 1))[: len(restarts)]:
         return "its restart markers are out of order"
-    if not flat and _ZEROS in scan:
+    if not all(flat) and _ZEROS in scan:
         return f"{len(_ZEROS)} and more bytes of its compressed data are zero"
     return None
 
 
-def _zeros_end_blocks(tables: bytes) -> bool:
-    """Whether in one of these tables of AC coefficients the code of zero bits ends a block."""
-    place = 0
+def _zeros_end_blocks(tables: bytes) -> list[bool]:
+    """Per table of AC coefficients, whether zero bits mean the end of a block: so where colour is flat."""
+    place, found = 0, []
     while place + _TABLE_BYTES < len(tables):
-        if tables[place] >> 4 == 1 and tables[place + _TABLE_BYTES] == 0:
-            return True
+        if tables[place] >> 4 == 1:
+            found.append(tables[place + _TABLE_BYTES] == 0)
         place += _TABLE_BYTES + sum(tables[place + 1 : place + _TABLE_BYTES])
-    return False
+    return found

@@ -52,7 +52,7 @@ class JpegSplitter:
         self._place = 0  # up to where the picture at the start of the data is known; 0: none has begun
         self._compressed = self._loose = False  # what stands there: compressed data, or bytes out of place
         self._segment = (0, 0)  # start and end of the last one
-        self._preview = (0, 0)  # the same of the picture within it
+        self._preview = 0  # where the preview within it begins
 
     def _begin(self) -> bool:
         """Whether a picture stands at the start of the data."""
@@ -87,19 +87,33 @@ class JpegSplitter:
                 return None
             if code in _APPLICATION:
                 self._note(bytes(data[start + 2 : start + length]), start + 2)
-            elif restart := self._restart():
+            if restart := self._restart(previews=code in _APPLICATION):
                 return False, restart
             self._place, self._loose = max(start, start + length), False
             self._compressed = code == _SCAN
 
-    def _restart(self) -> int:
-        """Where another picture begins within the last segment, which was then cut short; 0: nowhere."""
+    def _restart(self, *, previews: bool = False) -> int:
+        """Where another picture begins within the last segment, which was then cut short; 0: nowhere.
+
+        ``previews``: pictures that end within the segment are previews.
+        """
         start, end = self._segment
         while (start := self._data.find(BEGINS, start, end + 2)) >= 0:
-            if not self._preview[0] <= start < self._preview[1]:
+            if self._reaches(start, end) or not (previews or start == self._preview):
                 return start
-            start = self._preview[1]
+            start += 2
         return 0
+
+    def _reaches(self, start: int, end: int) -> bool:
+        """Whether the picture that begins at ``start`` goes on beyond ``end``."""
+        data, place = self._data, start + 2
+        while place < end:
+            if data[place] != 0xFF:
+                return False
+            if data[place + 1] == _SCAN:
+                return data.find(b"\xff\xd9", place, end) < 0
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        return True
 
     def _take(self, whole: bool, end: int) -> Iterator[bytes | None]:
         """The picture up to ``end``, unless it belongs to the one before it."""
@@ -121,9 +135,7 @@ class JpegSplitter:
     def _note(self, payload: bytes, at: int) -> None:
         """Learn of previews and further pictures from an application segment at ``at``."""
         if payload.startswith(EXIF):
-            offset, size = Exif(payload).preview
-            begin = at + len(EXIF) + offset
-            self._preview = (begin, begin + size) if offset else (0, 0)
+            self._preview = at + len(EXIF) + Exif(payload).preview
         elif payload.startswith(_INDEX):
             self._claimed = index_sizes(payload.removeprefix(_INDEX))
         elif payload.startswith(XMP) and (sizes := _ITEM_BYTES.findall(payload)):

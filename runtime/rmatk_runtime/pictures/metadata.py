@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 
-_ORIENTATION, _PREVIEW_OFFSET, _PREVIEW_BYTES = 0x0112, 0x0201, 0x0202
+_ORIENTATION, _PREVIEW = 0x0112, 0x0201
 _INTEGERS = {1: "B", 3: "H", 4: "I"}  # TIFF 6.0, section 2: BYTE, SHORT, LONG
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
 # Segments that hold pixels or say how to read them; of the application segments JFIF's and Adobe's
@@ -35,12 +35,12 @@ class Exif:
         return found if 1 <= found <= 8 else 1
 
     @property
-    def preview(self) -> tuple[int, int]:
-        """(offset, bytes) of the embedded preview from the start of the TIFF header; (0, 0) without one."""
+    def preview(self) -> int:
+        """Where the embedded preview begins, from the start of the TIFF header; 0 without one."""
         first = self._first()
         second = first + 2 + 12 * self._number("H", first) if first else 0
         entries = self._integers(self._number("I", second) if second else 0)
-        return entries.get(_PREVIEW_OFFSET, 0), entries.get(_PREVIEW_BYTES, 0)
+        return entries.get(_PREVIEW, 0)
 
     def _first(self) -> int:
         """The offset of the first directory, 0 without one."""

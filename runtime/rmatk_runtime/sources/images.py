@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rmatk_runtime.errors import DataError, SourceError
+from rmatk_runtime.files import path_text
 from rmatk_runtime.frames import Frame
 from rmatk_runtime.pictures.decode import load_image
 from rmatk_runtime.sources.base import Source, SourceInfo
@@ -31,7 +32,7 @@ class ImageSource(Source):
         for path in paths:
             if not path.exists():
                 raise SourceError(f"no such image: {path}", "check the name")
-        name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} images in {_common_folder(paths)}"
+        name = path_text(paths[0]) if len(paths) == 1 else f"{len(paths)} images in {_common_folder(paths)}"
         options.check("images", name)
         self._paths, self._options = tuple(paths), options
         self._bad = 0  # in this round
@@ -56,7 +57,7 @@ class ImageSource(Source):
                 self._skip(error)
                 continue
             image = self._options.turn(np.asarray(picture))
-            yield Frame(image, number, 0.0, str(path))
+            yield Frame(image, number, 0.0, path_text(path))
 
     def _skip(self, error: DataError) -> None:
         self.damaged += 1

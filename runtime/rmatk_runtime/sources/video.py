@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rmatk_runtime.errors import SourceError
+from rmatk_runtime.files import path_text
 from rmatk_runtime.frames import Frame
 from rmatk_runtime.sources.base import Source, SourceInfo
 from rmatk_runtime.sources.options import SourceOptions, Thinning
@@ -43,7 +44,9 @@ class VideoSource(Source):
             )
         self._ratio = pixel_ratio(stream)
         size = options.turn_size(shown_size((stream.width, stream.height), self._ratio))
-        self.info = SourceInfo(str(path), size, self._rate(recording), self._frames(recording), live=False)
+        self.info = SourceInfo(
+            path_text(path), size, self._rate(recording), self._frames(recording), live=False
+        )
         if path.is_file():  # opened again in its turn, so that a folder of clips does not hold them all open
             self.close()
 
