@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,17 @@ def test_documents_are_written_in_plain_english(path: Path):
     for idiom, plain in IDIOM.items():
         found = re.search(rf"[^.\n]*\b(?:{idiom})\b[^.\n]*", text, re.IGNORECASE)
         assert found is None, f"write {plain!r}: {found[0].strip() if found else ''}"
+
+
+@pytest.mark.parametrize("path", list(docs.documents()), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_a_document_names_exist(path: Path):
+    named = re.findall(
+        r"`((?:rmatk|export|runtime|tests|tools|benchmarks|docker|docs)/[\w./-]+)`", path.read_text()
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    for name in re.findall(r"`(rmatk(?:_runtime|_export)?(?:\.\w+)+)`", path.read_text()):
+        if not name.startswith("rmatk.service"):
+            pkgutil.resolve_name(name)
 
 
 def texts(path: Path) -> Iterator[str]:
