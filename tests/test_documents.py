@@ -7,6 +7,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,28 @@ def test_files_that_a_document_names_exist(path: Path):
     for name in re.findall(r"`(rmatk(?:_runtime|_export)?(?:\.\w+)+)`", path.read_text()):
         if not name.startswith("rmatk.service"):
             pkgutil.resolve_name(name)
+
+
+def test_commands_in_documents_have_the_options_that_they_are_given():
+    import typer
+
+    from rmatk.cli import app, commands  # noqa: F401 - registers the commands on app
+
+    group: Any = typer.main.get_command(app)
+    checked = 0
+    for path in docs.documents():
+        text = re.sub(
+            r"<!-- generated: .*?<!-- end -->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL
+        )
+        for block in re.findall(r"^```(?:sh|console)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+            for line in block.replace("\\\n", " ").splitlines():
+                for words in re.findall(r"(?:^|[$|&/] ?)rmatk ([a-z][^|&#\n]*)", line):
+                    command = group.commands[words.split()[0]]
+                    known = {option for parameter in command.params for option in parameter.opts}
+                    given = set(re.findall(r"(?<= )--[a-z][\w-]*", words))
+                    assert given <= known | {"--json"}, f"{path.name}: {line}: {given - known}"
+                    checked += 1
+    assert checked > 40
 
 
 def texts(path: Path) -> Iterator[str]:
