@@ -60,6 +60,7 @@ FLOAT, UINT8, INT64 = 1, 2, 7  # ONNX's numbers of element types
 _ITEM_SIZES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2}  # float, uint8, int8, int32, int64, bool, float16
 _MOST_NODES = 50_000
 _LARGEST = 1 << 20  # of a number that stands for a size, an axis or an index
+_TO_THE_END = 2**31 - 1  # of a slice
 _SMALL = 1024  # bytes: constants that stand for sizes and axes are not larger
 
 _MODEL = Fields({1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2}, many=(8, 14))
@@ -189,7 +190,7 @@ def _check_tensor(view: memoryview, apart: Mapping[str, int]) -> str:
         raise ValueError(f"the weight {name!r} has {found} bytes, its sizes ask for {expected}")
     if number(tensor[2]) == 7 and found <= _SMALL:
         values = np.frombuffer(tensor[9][0], "<i8") if tensor[9] else np.empty(0, np.int64)
-        if np.any((values > _LARGEST) | (values < -_LARGEST)):
+        if np.any(((values > _LARGEST) | (values < -_LARGEST)) & (values != _TO_THE_END)):
             raise ValueError(f"the constant {name!r} holds a number beyond all sizes")
     return name
 

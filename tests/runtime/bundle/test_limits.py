@@ -192,6 +192,13 @@ def test_a_graph_of_another_make_is_refused(tiny_bundle: Path, alter, change: Ch
         Bundle.open(changed)
 
 
+def test_a_slice_to_the_end_is_no_size(tiny_bundle: Path, alter):
+    def add(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([2**31 - 1]), "const.end"))
+
+    Bundle.open(alter(tiny_bundle, "fp32", add))
+
+
 @given(st.binary(max_size=300))
 @settings(max_examples=200, deadline=None)
 def test_noise_is_no_graph(tmp_path_factory: pytest.TempPathFactory, noise: bytes):
