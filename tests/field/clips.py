@@ -44,7 +44,7 @@ def save(
 ) -> Path:
     """Write a clip; ``stamps``: presentation times in frames; ``first``: number of the first picture."""
     with av.open(f"file:{path}", "w") as container:
-        quality = {"crf": "10"} if codec == "libx264" and "qp" not in options else {}
+        quality = {"crf": "4"} if codec == "libx264" and "qp" not in options else {}
         stream = container.add_stream(codec, rate=rate, options={**quality, **options})
         stream.width, stream.height, stream.pix_fmt = *size, kind
         if ratio is not None:

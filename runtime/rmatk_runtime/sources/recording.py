@@ -135,8 +135,8 @@ class Recording:
             failures = 0
             if packet.size:
                 self._read += 1
-                if packet.dts is not None and packet.time_base is not None:
-                    self._beat.add(float(packet.dts * packet.time_base))
+                known = packet.dts is not None and packet.time_base is not None
+                self._beat.add(float(packet.dts * packet.time_base) if known else None)
             yield packet
 
     def _count_missing(self) -> int:
