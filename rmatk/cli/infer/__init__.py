@@ -54,6 +54,7 @@ def infer(
     precision: opt.Precision = None,
     allow_cpu: opt.AllowCpu = False,
     threads: opt.Threads = 0,
+    trust: opt.Trust = None,
     as_json: opt.Json = False,
 ) -> None:
     """Classify images, videos or a camera with a bundle.
@@ -105,6 +106,7 @@ def infer(
         top_k=top_k,
         threshold=threshold,
         threads=threads,
+        trust=trust,
     )
     with log_lines(), engine as classifier, open_source(*uris, options=wishes) as source:
         summary = Session(bundle, classifier, source, options).run(outputs)
