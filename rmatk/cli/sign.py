@@ -36,9 +36,9 @@ def sign(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Sign a bundle and the engines in it, for devices that run with --trust.
+    """Sign a bundle and its engines for devices with trusted keys.
 
-    Sign again after changing labels or building engines, on the device with a key of its own.
+    A device checks the signature with --trust. Sign again after changing labels or building engines.
     """
     from rmatk.cli.console import print_json, print_next
     from rmatk_runtime.bundle import Bundle
