@@ -139,7 +139,7 @@ def test_options_reach_the_classifier_and_the_loop(bundle: Path, photos: Path, r
 
 @pytest.mark.parametrize(
     ("told", "size"),
-    [(["PHOTOS"], 8), (["test://?frames=1"], 1), (["PHOTOS", "--batch", 3], 3), (["PHOTOS", "test://"], 1)],
+    [(["PHOTOS"], 8), (["test://?frames=1"], 1), (["PHOTOS", "--batch", 3], 3), (["PHOTOS", "test://"], 2)],
 )
 def test_the_engine_is_chosen_for_the_batches_that_will_come(
     bundle: Path, photos: Path, rmatk: Rmatk, told: list, size: int

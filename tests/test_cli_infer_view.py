@@ -52,7 +52,7 @@ def test_shows_labels_with_bars_rate_latency_and_the_state_of_the_source() -> No
     running = session(Camera())
     with make(running) as view:
         assert "waiting" in drawn(view)[1]
-        running.tally.count(SURE)
+        running.tally.count(FRAME, SURE)
         running.tally.dropped = 4
         view.write(FRAME, SURE)
         heading, first, second, figures = drawn(view)

@@ -18,6 +18,7 @@ def infer(
     bundle: opt.Bundle,
     inputs: opt.Inputs = None,
     camera: opt.Camera = None,
+    region: opt.Region = None,
     size: opt.Size = None,
     rate: opt.Rate = None,
     flip: opt.Flip = None,
@@ -54,14 +55,13 @@ def infer(
     precision: opt.Precision = None,
     allow_cpu: opt.AllowCpu = False,
     threads: opt.Threads = 0,
-    trust: opt.Trust = None,
     as_json: opt.Json = False,
 ) -> None:
     """Classify images, videos or a camera with a bundle.
 
     Each INPUT is an image, a folder, a glob, a video, or a camera as for --camera.
     """
-    uris = [*(inputs or ()), *([camera] if camera else ())]
+    uris = [*(inputs or ()), *(camera or ())]
     if not uris:
         raise typer.BadParameter("give images, folders or videos to look at, or --camera URI")
     if snapshots is not None and web is None:
@@ -87,6 +87,7 @@ def infer(
     from rmatk.cli.infer.session import Session
     from rmatk_runtime.inference.classifier import Classifier
     from rmatk_runtime.inference.loop import LoopOptions
+    from rmatk_runtime.inference.regions import Regions, parse_region, regions_path
     from rmatk_runtime.sources import SourceOptions, open_source
 
     try:
@@ -106,10 +107,10 @@ def infer(
         top_k=top_k,
         threshold=threshold,
         threads=threads,
-        trust=trust,
     )
     with log_lines(), engine as classifier, open_source(*uris, options=wishes) as source:
-        summary = Session(bundle, classifier, source, options).run(outputs)
+        regions = Regions(map(parse_region, region or ()), regions_path(bundle))
+        summary = Session(bundle, classifier, source, options, regions).run(outputs)
     report(summary, bundle, classifier.backend.name, uris, outputs)
     code = EXIT_CODES.get(summary.ended or "", 0)
     if classifier.hangs:  # threads of an engine that run on while the interpreter ends would abort it

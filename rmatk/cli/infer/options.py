@@ -22,23 +22,22 @@ Bundle = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A bundle written by rmatk export.", show_default=False)
 ]
 
-Trust = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="KEYS",
-        envvar="RMATK_TRUST",
-        help="A public key (PEM) or a folder of them: the bundle must be signed by one (rmatk sign).",
-    ),
-]
-
 # Where frames come from
 # Hidden in the list of arguments, where Typer writes <list[str]>: the command's own text says what it takes
 Inputs = Annotated[list[str] | None, typer.Argument(metavar="INPUT", hidden=True)]
 Camera = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        metavar="URI",
-        help="0, /dev/video0, csi://0, rtsp://..., http://..., - (JPEGs piped in), 'gst:PIPELINE' or test://",
+        metavar="[NAME=]URI",
+        help="0, /dev/video0, csi://0, rtsp://..., http://..., - (JPEGs piped in), 'gst:PIPELINE' or "
+        "test://; several are read at once.",
+    ),
+]
+Region = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[CAMERA:]NAME=X,Y,W,H",
+        help="Classify this part of the picture, in pixels or percent; several: each by itself.",
     ),
 ]
 Size = Annotated[

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rmatk.cli.infer.session import Session
     from rmatk_runtime.sinks import Sink
     from rmatk_runtime.sinks.changes import Publish
-    from rmatk_runtime.sources import SourceInfo
+    from rmatk_runtime.sources import Source, SourceInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,10 @@ class Outputs:
         Raises:
             typer.BadParameter: naming the option and the input.
         """
+        from rmatk_runtime.sources import split_name
+
         for kind, path in self.files.items():
-            for given in inputs:
+            for given in (split_name(each)[1] for each in inputs):
                 if Path(path).exists() and Path(given).exists() and Path(path).samefile(given):
                     raise typer.BadParameter(f"--{kind} {path} would be written over the input {given}")
 
@@ -90,13 +92,10 @@ class Outputs:
 
         A module is imported only for a sink that is asked for.
         """
-        from rmatk_runtime.sinks import CsvSink, ImagesSink, JsonlSink, TerminalSink, VideoSink
-        from rmatk_runtime.sinks.video import unused_name
+        from rmatk_runtime.sinks import CsvSink, ImagesSink, JsonlSink, TerminalSink
 
         info = session.source.info
         self.written.update(self.files)
-        if self.video is not None and info.live:  # a video cannot be continued
-            self.written["video"] = str(unused_name(self.video))
         if self.window:
             from rmatk_runtime.sinks.window import WindowSink
 
@@ -113,7 +112,7 @@ class Outputs:
         if self.page is not None:
             yield self.page.open(session)
         if self.video is not None:
-            yield VideoSink(Path(self.written["video"]), rate=info.rate, live=info.live)
+            yield self._open_video(self.video, session.source)
         if self.images is not None:
             yield ImagesSink(self.images, append=info.live)
         if self.jsonl is not None:
@@ -130,6 +129,19 @@ class Outputs:
             from rmatk.cli.infer.view import LiveView
 
             yield LiveView(session)
+
+    def _open_video(self, path: Path, source: Source) -> Sink:
+        """One video, or one for each camera."""
+        from rmatk_runtime.sinks import VideoSink
+        from rmatk_runtime.sinks.video import VideosSink, unused_name
+
+        if "" not in source.cameras:
+            sink = VideosSink(path, {name: camera.info.rate for name, camera in source.cameras.items()})
+            self.written["video"] = ", ".join(map(str, sink.paths.values()))
+            return sink
+        path = unused_name(path) if source.info.live else path  # a video cannot be continued
+        self.written["video"] = str(path)
+        return VideoSink(path, rate=source.info.rate, live=source.info.live)
 
     def _as_lines(self, info: SourceInfo) -> bool:
         """Whether each result is a line on standard output: there is no other output and no live view."""

@@ -11,7 +11,7 @@ from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk.cli.infer.outputs import Outputs
-    from rmatk_runtime.inference.summary import Summary
+    from rmatk_runtime.inference.summary import CameraSummary, Summary
 
 
 def report(summary: Summary, bundle: Path, engine: str, uris: list[str], outputs: Outputs) -> None:
@@ -43,12 +43,18 @@ def print_summary(
     """A short table, where the results lie, and the next command."""
     from rmatk_runtime.sources.credentials import without_credentials
 
-    rows = [(label, str(count), f"{count / summary.frames:.1%}") for label, count in summary.labels.items()]
+    results = sum(summary.labels.values()) + summary.rejected
+    rows = [(label, str(count), f"{count / results:.1%}") for label, count in summary.labels.items()]
     if summary.rejected:
-        rows.append(("(unsure)", str(summary.rejected), f"{summary.rejected / summary.frames:.1%}"))
+        rows.append(("(unsure)", str(summary.rejected), f"{summary.rejected / results:.1%}"))
     echo(headline(summary, engine))
     if rows:
         console.print_table("labels seen", ("label", "frames", "share"), rows)
+    if summary.cameras:
+        console.print_table("cameras", _CAMERA, [_camera_row(*each) for each in summary.cameras.items()])
+    for name, labels in summary.regions.items():
+        seen = ", ".join(f"{label or '(unsure)'} {count}" for label, count in labels.items())
+        echo(f"region {name}: {seen}")
     if summary.latency is not None:
         echo(
             "from capture to result: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms".format(**vars(summary.latency))
@@ -60,6 +66,17 @@ def print_summary(
     else:
         wanted = ["--jsonl", "predictions.jsonl", "--video", "annotated.mp4"]
         console.print_next(command("rmatk", "infer", bundle, *map(without_credentials, uris), *wanted))
+
+
+_CAMERA = ("camera", "state", "frames", "dropped", "damaged", "frozen s", "p50 ms", "p99 ms", "mostly")
+
+
+def _camera_row(name: str, camera: CameraSummary) -> tuple[str, ...]:
+    """What one camera came to."""
+    latency = ("", "") if camera.latency is None else (f"{camera.latency.p50}", f"{camera.latency.p99}")
+    counts = map(str, (camera.frames, camera.dropped, camera.damaged))
+    mostly = next(iter(camera.labels), "")
+    return (name, camera.state, *counts, f"{camera.frozen:.0f}", *latency, mostly)
 
 
 def headline(summary: Summary, engine: str) -> str:

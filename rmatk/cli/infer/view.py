@@ -33,6 +33,7 @@ class LiveView(Sink):
         self._session = session
         self._last: tuple[Frame, Prediction] | None = None
         self._counts = [(time.monotonic(), 0)]
+        self._labels: dict[tuple[str, str], str | None] = {}
         self._drawn = 0.0
         self._live = Live(
             get_renderable=self.render, console=console or Console(stderr=True), auto_refresh=False
@@ -42,6 +43,9 @@ class LiveView(Sink):
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Show this result, unless something was drawn a moment ago."""
         self._last = frame, prediction
+        camera, region = frame.stream
+        if camera:
+            self._labels[camera, f"{region}: " if region else ""] = prediction.label
         if time.monotonic() - self._drawn >= _INTERVAL:
             self.idle()
 
@@ -67,7 +71,24 @@ class LiveView(Sink):
         if source.info.live:
             figures.append(f"{tally.dropped} dropped")
         figures.append(self._session.classifier.backend.name)
-        return Group(heading, self._bars(), Text(", ".join(figures), style="dim"))
+        cameras = [] if "" in source.cameras else [self._cameras()]
+        return Group(heading, *cameras, self._bars(), Text(", ".join(figures), style="dim"))
+
+    def _cameras(self) -> RenderableType:
+        """One row per camera: state, frames, and what it shows."""
+        table = Table.grid(padding=(0, 2))
+        for name, camera in self._session.source.cameras.items():
+            tally = self._session.tally.cameras.get(name)
+            shown = [
+                f"{region}{label or 'unsure'}" for (of, region), label in self._labels.items() if of == name
+            ]
+            table.add_row(
+                Text(printable(name), style="bold"),
+                Text(camera.state.value, style=_COLOURS.get(camera.state, "bold red")),
+                Text(f"{0 if tally is None else tally.frames} frames", style="dim"),
+                Text(printable(", ".join(shown))),
+            )
+        return table
 
     def _bars(self) -> RenderableType:
         """One row per label of the last result; grey where the answer was rejected."""

@@ -23,12 +23,13 @@ from rmatk_runtime.arrays import Float32
 from rmatk_runtime.errors import RmatkError
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.regions import Regions
 from rmatk_runtime.inference.smoothing import Smoother
 from rmatk_runtime.inference.summary import Summary, Tally, Times
 from rmatk_runtime.prefetch import Prefetch
 from rmatk_runtime.sinks.base import Sink
-from rmatk_runtime.sources import names_files
-from rmatk_runtime.sources.base import Source, SourceInfo
+from rmatk_runtime.sources import names_files, split_name
+from rmatk_runtime.sources.base import Source
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,10 @@ ENGINE_SECONDS = 30.0
 class LoopOptions:
     """How a source is gone through.
 
-    ``batch``: frames per call of the engine; None takes 1 for a live source, where a batch is waiting time,
-    and :data:`FILE_BATCH` for files. ``every``: classify frames 0, ``every``, 2 ``every``, ... of each
-    source. ``max_frames``, ``duration``: end after so many results, so many seconds. ``smooth``: half-life in
-    seconds of temporal smoothing.
+    ``batch``: frames per call of the engine, at most; None takes one of each camera that has one, since a
+    batch of one camera is waiting time, and :data:`FILE_BATCH` for files. ``every``: classify frames 0,
+    ``every``, 2 ``every``, ... of each source. ``max_frames``, ``duration``: end after so many frames, so
+    many seconds. ``smooth``: half-life in seconds of temporal smoothing.
     """
 
     batch: int | None = None
@@ -69,13 +70,17 @@ class LoopOptions:
             if value is not None and not value > 0:
                 raise ValueError(f"--{name} must be above 0, not {value:g}")
 
-    def size(self, info: SourceInfo) -> int:
-        """Frames per call of the engine for a source."""
-        return self.batch or (1 if info.live else FILE_BATCH)
+    def size(self, source: Source) -> int:
+        """Frames per call of the engine, at most, for a source."""
+        live = min(len(source.cameras), FILE_BATCH)
+        return self.batch or (live if source.info.live else FILE_BATCH)
 
-    def expected_size(self, uris: Iterable[str]) -> int:
+    def expected_size(self, uris: Sequence[str]) -> int:
         """The same, before the source is open: for the choice of an engine."""
-        return self.batch or (FILE_BATCH if all(map(names_files, uris)) else 1)
+        sources = [split_name(uri)[1] for uri in uris]
+        files = sum(map(names_files, sources))
+        cameras = len(sources) - files + (files > 0)
+        return self.batch or (FILE_BATCH if files == len(sources) else min(cameras, FILE_BATCH))
 
 
 class Stop:
@@ -95,6 +100,7 @@ def run(
     options: LoopOptions | None = None,
     stop: Stop | None = None,
     tally: Tally | None = None,
+    regions: Regions | None = None,
 ) -> Summary:
     """Classify a source's frames and hand each result to every sink, in order.
 
@@ -105,6 +111,7 @@ def run(
         options: batch, limits, smoothing.
         stop: ends the run within a second, and is reported in the summary, as Ctrl-C is.
         tally: what is counted while the loop runs, for those who look on.
+        regions: parts of the pictures to be classified in their place.
 
     Raises:
         RmatkError: what the source, the classifier or a sink raises; the sinks are closed before.
@@ -113,30 +120,37 @@ def run(
     with ExitStack() as stack:
         for sink in sinks:
             stack.callback(sink.close)
-        stages = _start(source, classifier, options, tally)
+        stages = _start(source, classifier, options, tally, regions or Regions())
         stack.callback(_end, stages, source)
         try:
             exhausted = _deliver(stages, source, sinks, options, stop, tally)
         except KeyboardInterrupt:
             stop.ask("interrupted")
             exhausted = False
-    dropped = options.size(source.info) * stages[-2].dropped
-    tally.note(source, dropped)
-    if not exhausted:  # what was under way when the end was asked for
-        tally.out_of_range += tally.captured - tally.accounted
+    tally.note(source)
+    if not exhausted:
+        tally.leave_the_rest()
     return tally.summary(ended=stop.reason)
 
 
 _Results = list[tuple[Frame, Prediction]]
 
 
-def _start(source: Source, classifier: Classifier, options: LoopOptions, tally: Tally) -> list[Prefetch[Any]]:
+def _start(
+    source: Source, classifier: Classifier, options: LoopOptions, tally: Tally, regions: Regions
+) -> list[Prefetch[Any]]:
     """Set the threads to work; the last stage gives lists of results."""
     live, times = source.info.live, tally.stages
     batches = _read(source, options, tally)
     # A live source has a thread of its own, and is asked for a frame only when one is wanted
     read = None if live else Prefetch(batches, "read")
-    prepared = Prefetch(_prepare(read or batches, classifier, times["prepare"]), "prepare", newest=live)
+    # Of several cameras a prepared batch may not give way: the next one need not hold the same cameras
+    prepared = Prefetch(
+        _prepare(read or batches, classifier, regions, times["prepare"]),
+        "prepare",
+        newest=live and "" in source.cameras,
+        on_drop=lambda item: tally.give_way(item[0]),
+    )
     smoother = None if options.smooth is None else Smoother(options.smooth)
     results = Prefetch(_infer(prepared, classifier, smoother, times["infer"]), "infer")
     return [stage for stage in (read, prepared, results) if stage is not None]
@@ -160,7 +174,7 @@ def _read(source: Source, options: LoopOptions, tally: Tally) -> Iterator[list[F
     """Gather every ``every``-th frame into batches; the last may be smaller."""
     # Of a live source frames may yet be dropped, so only the results can be counted
     limit = None if source.info.live else options.max_frames
-    size = options.size(source.info)
+    size = options.size(source)
     frames: list[Frame] = []
     taken = 0
     iterator = iter(source)
@@ -168,18 +182,18 @@ def _read(source: Source, options: LoopOptions, tally: Tally) -> Iterator[list[F
         try:
             with tally.stages["read"].of(1):
                 frame = next(iterator, None)
-                while frame is not None and frame.index % options.every:
-                    tally.passed_over += 1
-                    frame = next(iterator, None)
         except RmatkError:
             if frames:  # what was read before the damage still counts
                 yield frames
             raise
         if frame is None:
             break
-        frames.append(frame)
-        taken += 1
-        if len(frames) == size:
+        if frame.index % options.every:
+            tally.pass_over(frame)
+        else:
+            frames.append(frame)
+            taken += 1
+        if frames and (len(frames) == size or not source.has_more()):
             yield frames
             frames = []
     if frames:
@@ -187,12 +201,13 @@ def _read(source: Source, options: LoopOptions, tally: Tally) -> Iterator[list[F
 
 
 def _prepare(
-    batches: Iterable[list[Frame]], classifier: Classifier, times: Times
+    batches: Iterable[list[Frame]], classifier: Classifier, regions: Regions, times: Times
 ) -> Iterator[tuple[list[Frame], Float32]]:
-    """Each batch with its tensors (N, 3, H, W)."""
-    for frames in batches:
-        with times.of(len(frames)):
-            tensors = classifier.prepare([frame.image for frame in frames])
+    """Each batch with its tensors (N, 3, H, W), one for each region of each frame."""
+    for batch in batches:
+        with times.of(len(batch)):
+            frames = [part for frame in batch for part in regions.split(frame)]
+            tensors = classifier.prepare([frame.looked_at for frame in frames])
         yield frames, tensors
 
 
@@ -232,7 +247,7 @@ def _deliver(
     end = math.inf if options.duration is None else time.monotonic() + options.duration
     while stop.reason is None and (now := time.monotonic()) < end:
         arrived = results.wait(min(IDLE, end - now))
-        tally.note(source, options.size(source.info) * stages[-2].dropped)
+        tally.note(source)
         if not arrived:
             for sink in sinks:
                 sink.idle()
@@ -241,12 +256,12 @@ def _deliver(
         if batch is None:
             return options.max_frames is None or source.info.live
         for frame, prediction in batch:
-            if source.info.live:  # a file is read ahead, and its records are the same from run to run
+            if source.cameras[frame.camera].info.live:  # a file is read ahead
                 prediction = replace(prediction, latency=time.monotonic() - frame.captured)
             with tally.stages["write"].of(1):
                 for sink in sinks:
                     sink.write(frame, prediction)
-            tally.count(prediction)
+            tally.count(frame, prediction)
             if tally.frames == options.max_frames or stop.reason is not None:
                 return False
     return False

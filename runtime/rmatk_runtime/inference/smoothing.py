@@ -8,7 +8,7 @@ same half-life means the same at any rate, and when frames are dropped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +28,12 @@ _SIDE, _SAMPLES = 16, 64
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of the frame before."""
+    """What is kept of the frame before: ``average`` (C,) float64."""
 
     time: float
     thumbnail: npt.NDArray[np.float32]
     names: tuple[str, ...]
+    average: npt.NDArray[np.float64]
 
     def goes_on_in(self, later: _Seen) -> bool:
         return (
@@ -43,7 +44,7 @@ class _Seen:
 
 
 class Smoother:
-    """Exponential smoothing of one source's probabilities.
+    """Exponential smoothing of probabilities, of each camera and region for itself.
 
     After ``half_life`` seconds a frame counts half of what it did. It restarts when the picture changes
     at once (:data:`SCENE_CHANGE`), where time does not go on (images, the next file), and where the labels
@@ -52,11 +53,10 @@ class Smoother:
 
     def __init__(self, half_life: float) -> None:
         self._half_life = half_life
-        self._last: _Seen | None = None
-        self._average: npt.NDArray[np.float64] = np.empty(0)
+        self._last: dict[tuple[str, str], _Seen] = {}
 
     def smooth(self, frame: Frame, probabilities: Float32, names: tuple[str, ...]) -> Float32:
-        """The average up to and with ``frame``, which follows the frame given last.
+        """The average up to and with ``frame``, which follows the frame given last of its stream.
 
         Args:
             frame: whose probabilities ``probabilities`` are.
@@ -66,14 +66,13 @@ class Smoother:
         Returns:
             (C,) float32, sums to 1 as ``probabilities`` does.
         """
-        now = _Seen(frame.time, thumbnail(frame.image), names)
-        if self._last is not None and self._last.goes_on_in(now):
-            kept = 0.5 ** ((now.time - self._last.time) / self._half_life)
-            self._average = kept * self._average + (1.0 - kept) * probabilities
-        else:
-            self._average = probabilities.astype(np.float64)
-        self._last = now
-        return self._average.astype(np.float32)
+        now = _Seen(frame.time, thumbnail(frame.looked_at), names, probabilities.astype(np.float64))
+        last = self._last.get(frame.stream)
+        if last is not None and last.goes_on_in(now):
+            kept = 0.5 ** ((now.time - last.time) / self._half_life)
+            now = replace(now, average=kept * last.average + (1.0 - kept) * now.average)
+        self._last[frame.stream] = now
+        return now.average.astype(np.float32)
 
 
 def thumbnail(image: UInt8) -> npt.NDArray[np.float32]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from rmatk_runtime.frames import Prediction
-from rmatk_runtime.sources.base import Source
+from rmatk_runtime.frames import Frame, Prediction
+from rmatk_runtime.sources.base import Source, SourceState
 
 KEPT = 10_000  # times per stage: enough for the 99th percentile, and bounded in a run of days
 STAGES = ("read", "prepare", "infer", "write")
@@ -37,8 +37,9 @@ class Summary:
     ``stages``: time that each of :data:`STAGES` worked; they overlap. ``frozen``: seconds for which a live
     source sent the same picture again and again.
     ``latency``: from capture to result, of live sources. ``labels``: results per label, most frequent first;
-    ``rejected``: those below the threshold. ``ended``: None at the source's end or a limit, else what asked
-    for the end.
+    ``rejected``: those below the threshold. ``regions``: the labels of each region; the empty label is that
+    of the rejected ones. ``ended``: None at the source's end or a limit, else what asked for the end.
+    ``cameras``: what each of several came to.
     """
 
     frames: int
@@ -54,6 +55,25 @@ class Summary:
     captured: int = 0
     damaged: int = 0
     out_of_range: int = 0
+    regions: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    cameras: Mapping[str, CameraSummary] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CameraSummary:
+    """The same of one camera among several; ``state``: where it stood at the end."""
+
+    state: str
+    frames: int
+    captured: int
+    damaged: int
+    dropped: int
+    out_of_range: int
+    frozen: float
+    latency: Percentiles | None
+    labels: Mapping[str, int]
+    rejected: int
+    regions: Mapping[str, Mapping[str, int]]
 
 
 class Times:
@@ -82,34 +102,72 @@ class Times:
 
 
 class Tally:
-    """Counts and times of a run under way."""
+    """Counts and times of a run under way; ``cameras``: those of each camera among several."""
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
         self.frames = self.rejected = 0
         self.captured = self.damaged = self.dropped = self.out_of_range = 0
-        self.passed_over = 0  # of those that a source gave
+        self.passed_over = self.gave_way = 0  # of the frames that a source gave
         self.frozen = 0.0
+        self.state = SourceState.CONNECTING
         self.labels: Counter[str] = Counter()
+        self.regions: dict[str, Counter[str]] = {}
         self.stages = {name: Times() for name in STAGES}
         self.latency = Times()
+        self.cameras: dict[str, Tally] = {}
 
-    def count(self, prediction: Prediction) -> None:
-        """Note one result."""
-        self.frames += 1
+    def _of(self, frame: Frame) -> tuple[Tally, ...]:
+        """This one, and that of the frame's camera."""
+        return (self, self.cameras.setdefault(frame.camera, Tally())) if frame.camera else (self,)
+
+    def count(self, frame: Frame, prediction: Prediction) -> None:
+        """Note one result; a frame counts with the last of its regions."""
+        for tally in self._of(frame):
+            tally._count(frame, prediction)
+
+    def _count(self, frame: Frame, prediction: Prediction) -> None:
+        self.frames += frame.last
         if prediction.latency is not None:
             self.latency.add(prediction.latency)
         if prediction.label is None:
             self.rejected += 1
         else:
             self.labels[prediction.label] += 1
+        if frame.region is not None:
+            self.regions.setdefault(frame.region.name, Counter())[prediction.label or ""] += 1
 
-    def note(self, source: Source, dropped: int) -> None:
-        """Take over what a source has counted so far; ``dropped``: frames replaced behind it."""
-        self.captured, self.damaged = source.captured, source.damaged
-        self.dropped = source.dropped + dropped
-        self.out_of_range = source.out_of_range + self.passed_over
-        self.frozen = source.frozen
+    def pass_over(self, frame: Frame) -> None:
+        """Note a frame that is not to be classified (``--every``)."""
+        for tally in self._of(frame):
+            tally.passed_over += 1
+
+    def give_way(self, frames: Iterable[Frame]) -> None:
+        """Note prepared frames that newer ones replaced."""
+        for frame in frames:
+            for tally in self._of(frame):
+                tally.gave_way += frame.last
+
+    def note(self, source: Source) -> None:
+        """Take over what a source, and each of its cameras, has counted so far."""
+        cameras = source.cameras
+        self._take_over(list(cameras.values()))
+        for name, camera in cameras.items():
+            if name:
+                self.cameras.setdefault(name, Tally())._take_over([camera])
+
+    def _take_over(self, sources: Sequence[Source]) -> None:
+        self.captured = sum(source.captured for source in sources)
+        self.damaged = sum(source.damaged for source in sources)
+        self.dropped = sum(source.dropped for source in sources) + self.gave_way
+        self.out_of_range = sum(source.out_of_range for source in sources) + self.passed_over
+        self.frozen = sum(source.frozen for source in sources)
+        self.state = sources[0].state
+
+    def leave_the_rest(self) -> None:
+        """Count what was under way when the end was asked for as out of range."""
+        for tally in (self, *self.cameras.values()):
+            tally.out_of_range += tally.captured - tally.accounted
 
     @property
     def accounted(self) -> int:
@@ -133,4 +191,21 @@ class Tally:
             labels=dict(self.labels.most_common()),
             rejected=self.rejected,
             ended=ended,
+            regions={name: dict(labels.most_common()) for name, labels in self.regions.items()},
+            cameras={name: tally._of_a_camera() for name, tally in self.cameras.items()},
+        )
+
+    def _of_a_camera(self) -> CameraSummary:
+        return CameraSummary(
+            state=self.state.value,
+            frames=self.frames,
+            captured=self.captured,
+            damaged=self.damaged,
+            dropped=self.dropped,
+            out_of_range=self.out_of_range,
+            frozen=round(self.frozen, 3),
+            latency=self.latency.percentiles(),
+            labels=dict(self.labels.most_common()),
+            rejected=self.rejected,
+            regions={name: dict(labels.most_common()) for name, labels in self.regions.items()},
         )

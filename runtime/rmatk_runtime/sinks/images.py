@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path, PurePath
-
-from PIL import Image
 
 from rmatk_runtime.errors import naming_storage_errors
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.frames import Frame, Prediction
-from rmatk_runtime.sinks.annotate import annotate
+from rmatk_runtime.sinks.annotate import draw
 from rmatk_runtime.sinks.base import Sink
+from rmatk_runtime.sinks.jpeg import encode_jpeg
+from rmatk_runtime.sinks.whole import Gathering
 
 
 class ImagesSink(Sink):
@@ -21,7 +20,7 @@ class ImagesSink(Sink):
     """
 
     def __init__(self, folder: Path, *, append: bool = False) -> None:
-        self._folder = folder
+        self._folder, self._gathering = folder, Gathering()
         with naming_storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             there = (path.name.partition("-")[0] for path in folder.glob("*-*.jpg")) if append else ()
@@ -29,9 +28,14 @@ class ImagesSink(Sink):
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Write one annotated JPEG. Raises StorageError."""
-        data = io.BytesIO()
-        Image.fromarray(annotate(frame.image, prediction)).save(data, "JPEG", quality=90)
-        # A stream's name may hold characters that no file name can
-        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in PurePath(frame.source).stem)
-        write_atomic(self._folder / f"{self._count:06d}-{stem[:80]}.jpg", data.getvalue())
+        if (looked := self._gathering.add(frame, prediction)) is None:
+            return
+        name = fit_for_a_file(frame.camera or PurePath(frame.source).stem)
+        picture = encode_jpeg(draw(looked), quality=90)
+        write_atomic(self._folder / f"{self._count:06d}-{name}.jpg", picture)
         self._count += 1
+
+
+def fit_for_a_file(name: str) -> str:
+    """A camera's or stream's name as a part of a file's name, which cannot hold every character."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:80]

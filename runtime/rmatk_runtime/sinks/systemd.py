@@ -39,7 +39,7 @@ class SystemdSink(Sink):
 
     def idle(self) -> None:
         """Say that the camera is away, if it is."""
-        if self._source.state is not SourceState.LIVE:
+        if not any(camera.state is SourceState.LIVE for camera in self._source.cameras.values()):
             self._live("no picture")
 
     def close(self) -> None:
@@ -50,7 +50,8 @@ class SystemdSink(Sink):
     def _live(self, what: str) -> None:
         if time.monotonic() - self._said >= _INTERVAL:
             self._said = time.monotonic()
-            self._send(f"WATCHDOG=1\nSTATUS={self._source.state.value}: {' '.join(what.split())}")
+            states = dict.fromkeys(camera.state.value for camera in self._source.cameras.values())
+            self._send(f"WATCHDOG=1\nSTATUS={', '.join(states)}: {' '.join(what.split())}")
 
     def _send(self, message: str) -> None:
         with suppress(OSError):  # systemd itself is gone, or busy: neither is this run's affair

@@ -18,5 +18,6 @@ class TerminalSink(Sink):
         """Write one line. Raises SinkError."""
         scores = "  ".join(f"{score.label} {score.probability:.1%}" for score in prediction.top)
         unsure = "unsure: " if prediction.rejected else ""
-        line = f"{frame.source} {frame.index:7d} {frame.time:8.3f} s  {unsure}{scores}"
+        where = " ".join(filter(None, (frame.camera or frame.source, frame.stream[1])))
+        line = f"{where} {frame.index:7d} {frame.time:8.3f} s  {unsure}{scores}"
         self._lines.write(printable(line).encode() + b"\n")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
@@ -16,8 +16,10 @@ from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import SinkError, StorageError, naming_storage_errors
 from rmatk_runtime.files import replacing
 from rmatk_runtime.frames import Frame, Prediction
-from rmatk_runtime.sinks.annotate import annotate
+from rmatk_runtime.sinks.annotate import draw
 from rmatk_runtime.sinks.base import Sink
+from rmatk_runtime.sinks.images import fit_for_a_file
+from rmatk_runtime.sinks.whole import Gathering
 from rmatk_runtime.sources.pyav import import_av, reason
 
 if TYPE_CHECKING:
@@ -51,13 +53,15 @@ class VideoSink(Sink):
         self._step = max(1, round(_CLOCK / self._rate))
         self._offset = 0
         self._last = -self._step
-        self._fragments = live
+        self._fragments, self._gathering = live, Gathering()
         self._partial: AbstractContextManager[Path] = nullcontext(path) if live else replacing(path)
         self._output: tuple[OutputContainer, VideoStream] | None = None
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
         """Encode one annotated frame. Raises StorageError, SinkError."""
-        pixels = annotate(frame.image, prediction)
+        if (looked := self._gathering.add(frame, prediction)) is None:
+            return
+        pixels = draw(looked)
         with self._discarding_on_error():
             container, stream = self._output or self._open(pixels)
             picture = self._av.VideoFrame.from_ndarray(_fit(pixels, stream), format="rgb24")
@@ -124,6 +128,28 @@ class VideoSink(Sink):
             raise SinkError(
                 f"cannot encode {self._path}: {reason(error)}", "rmatk doctor says what PyAV can write here"
             ) from error
+
+
+class VideosSink(Sink):
+    """A video for each camera: ``belt.mp4`` becomes ``belt-front.mp4`` for the camera ``front``."""
+
+    def __init__(self, path: Path, rates: Mapping[str, float | None]) -> None:
+        self.paths = {
+            name: unused_name(path.with_stem(f"{path.stem}-{fit_for_a_file(name)}")) for name in rates
+        }
+        self._videos = {
+            name: VideoSink(self.paths[name], rate=rate, live=True) for name, rate in rates.items()
+        }
+
+    def write(self, frame: Frame, prediction: Prediction) -> None:
+        """Encode one annotated frame of its camera. Raises StorageError, SinkError."""
+        self._videos[frame.camera].write(frame, prediction)
+
+    def close(self) -> None:
+        """Finish all of them."""
+        with ExitStack() as stack:
+            for video in self._videos.values():
+                stack.callback(video.close)
 
 
 def unused_name(path: Path) -> Path:

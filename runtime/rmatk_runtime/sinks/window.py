@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from functools import partial
 
 from PIL import Image
 
 from rmatk_runtime.errors import SinkError
 from rmatk_runtime.frames import Frame, Prediction
-from rmatk_runtime.sinks.annotate import annotate
+from rmatk_runtime.sinks.annotate import draw
 from rmatk_runtime.sinks.base import Sink
+from rmatk_runtime.sinks.whole import Gathering, Looked
 
 _INTERVAL = 1 / 30  # seconds between two pictures: more are not seen, and cost the engine its processor
 _SHARE = 0.9  # of the screen, at most
@@ -41,10 +44,11 @@ class WindowSink(Sink):
         self._root.title(title)
         self._root.configure(background="black")
         self._photo_image = ImageTk.PhotoImage
-        self._label = tkinter.Label(self._root, borderwidth=0)
-        self._label.pack(expand=True)
+        self._new_label = partial(tkinter.Label, self._root, borderwidth=0)
+        self._labels: dict[str, tkinter.Label] = {}
+        self._photos: dict[str, ImageTk.PhotoImage] = {}  # tkinter itself does not keep them
+        self._gathering, self._drawn = Gathering(), dict[str, float]()
         self._limits = self._root.winfo_screenwidth() * _SHARE, self._root.winfo_screenheight() * _SHARE
-        self._drawn = -_INTERVAL
         for event in ("<Escape>", "q"):
             self._root.bind(event, lambda _: on_close())
         self._root.protocol("WM_DELETE_WINDOW", on_close)
@@ -52,15 +56,25 @@ class WindowSink(Sink):
         self._open = True
 
     def write(self, frame: Frame, prediction: Prediction) -> None:
-        """Show one result, unless the last was shown a moment ago."""
-        if time.monotonic() - self._drawn >= _INTERVAL:
-            picture = Image.fromarray(annotate(frame.image, prediction))
-            picture.thumbnail(self._limits)
-            photo = self._photo_image(picture, master=self._root)
-            self._label.configure(image=photo)
-            self._photo = photo  # tkinter itself does not keep it
-            self._drawn = time.monotonic()
+        """Show one picture, unless the last of its camera was shown a moment ago."""
+        looked = self._gathering.add(frame, prediction)
+        if looked is not None and time.monotonic() - self._drawn.get(frame.camera, -_INTERVAL) >= _INTERVAL:
+            self._show(looked)
         self._root.update()
+
+    def _show(self, looked: Looked) -> None:
+        """Put a picture into its camera's place; several cameras stand in a grid."""
+        camera = looked.frame.camera
+        if camera not in self._labels:
+            self._labels[camera] = self._new_label()
+            self._columns = math.ceil(math.sqrt(len(self._labels)))
+            for number, label in enumerate(self._labels.values()):
+                label.grid(row=number // self._columns, column=number % self._columns)
+        picture = Image.fromarray(draw(looked))
+        picture.thumbnail((self._limits[0] / self._columns, self._limits[1] / self._columns))
+        self._photos[camera] = self._photo_image(picture, master=self._root)
+        self._labels[camera].configure(image=self._photos[camera])
+        self._drawn[camera] = time.monotonic()
 
     def idle(self) -> None:
         """Answer keys, and redraw what was covered, while no result comes."""

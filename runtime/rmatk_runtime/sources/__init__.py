@@ -17,8 +17,11 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
+
+import msgspec
 
 from rmatk_runtime.errors import SourceError
 from rmatk_runtime.pictures.files import is_image, natural_key
@@ -33,11 +36,13 @@ from rmatk_runtime.sources.mjpeg import open_stdin
 from rmatk_runtime.sources.network import SCHEMES, is_description, open_network
 from rmatk_runtime.sources.options import DEFAULTS, SourceOptions
 from rmatk_runtime.sources.pattern import open_pattern
+from rmatk_runtime.sources.several import SeveralSources
 from rmatk_runtime.sources.video import VideoSource
 
 __all__ = ["Source", "SourceInfo", "SourceOptions", "SourceState", "names_files", "open_source"]
 
 _FILE = "file://"
+_NAMED = re.compile(r"([\w-][\w.-]{0,39})=(.+)", re.DOTALL)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = {
     "test": open_pattern,
@@ -49,16 +54,71 @@ _KNOWN = "use a file, a folder, a glob, 0, csi://0, rtsp://..., http://..., gst:
 
 
 def open_source(*uris: str, options: SourceOptions = DEFAULTS) -> Source:
-    """Open one source over everything in ``uris``, in the order given.
+    """Open one source over everything in ``uris``.
 
-    Neighbouring images become one source, so that a thousand names from a shell's glob are read as a folder.
+    Files are read in the order given; neighbouring images become one source, so that a thousand names from a
+    shell's glob are read as a folder. Several cameras, and cameras beside files, are read at the same time;
+    ``NAME=URI`` names one.
 
     Raises:
-        SourceError: nothing there, an unknown scheme, nothing readable, an option it does not have.
+        SourceError: nothing there, an unknown scheme, nothing readable, an option it does not have, a name
+            given twice; a camera that cannot be reached, if it is the only source.
         MissingExtraError: a video or camera, and PyAV is not installed.
     """
     if not uris:
         raise SourceError("no source was given", _KNOWN)
+    given = [split_name(uri) for uri in uris]
+    names = [name for name, _ in given if name]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise SourceError(f"two sources are named {min(twice)}", "give each a name of its own")
+    files = [uri for name, uri in given if not name and not _comes_by_itself(uri)]
+    alone = [(name, uri) for name, uri in given if name or _comes_by_itself(uri)]
+    if not alone:
+        return _open_files(files, options)
+    if len(given) > 1:
+        options = msgspec.structs.replace(options, patient=True)
+    parts: list[tuple[str, Source]] = []
+    try:
+        for name, uri in alone:
+            source = _open_live(uri, options) if _comes_by_itself(uri) else _open_files([uri], options)
+            parts.append((name, source))
+        if files:
+            parts.append(("", _open_files(files, options)))
+        return _together(parts)
+    except BaseException:
+        for _, source in parts:
+            source.close()
+        raise
+
+
+def split_name(uri: str) -> tuple[str, str]:
+    """``front=rtsp://...`` as its name and the rest; without a name it is empty. A path may contain ``=``."""
+    match = _NAMED.fullmatch(uri)
+    if match is None or Path(uri).exists() or (names_files(match[2]) and not Path(match[2]).exists()):
+        return "", uri
+    return match[1], match[2]
+
+
+def _together(parts: Sequence[tuple[str, Source]]) -> Source:
+    """One source of several; those without a name get that of their address."""
+    if not any(name or source.info.live for name, source in parts):
+        sources = [source for _, source in parts]
+        return sources[0] if len(sources) == 1 else ChainSource(sources)
+    if len(parts) == 1 and not parts[0][0]:
+        return parts[0][1]
+    named: dict[str, Source] = {}
+    for name, source in parts:
+        wanted = unused = name or source.info.name
+        number = 1
+        while unused in named:
+            number += 1
+            unused = f"{wanted} ({number})"
+        named[unused] = source
+    return SeveralSources(named)
+
+
+def _open_files(uris: Sequence[str], options: SourceOptions) -> Source:
+    """Images and videos, one after another."""
     sources: list[Source] = []
     images: list[Path] = []
 
@@ -69,9 +129,9 @@ def open_source(*uris: str, options: SourceOptions = DEFAULTS) -> Source:
 
     try:
         for uri in uris:
-            if (live := _open_live(uri, options)) is not None:
+            if not names_files(uri):  # a pattern that waits to be taken, as a file does
                 gather()
-                sources.append(live)
+                sources.append(_open_live(uri, options))
                 continue
             paths, several = _expand(uri)
             for path in paths:
@@ -98,10 +158,13 @@ def names_files(uri: str) -> bool:
     return _SCHEME.match(uri) is None or uri.lower().startswith(_FILE)
 
 
-def _open_live(uri: str, options: SourceOptions) -> Source | None:
-    """The camera, stream or pattern that ``uri`` names, or None where it is a path."""
-    if names_files(uri):
-        return None
+def _comes_by_itself(uri: str) -> bool:
+    """Whether frames come whether or not somebody takes them."""
+    return not names_files(uri) and not (uri.lower().startswith("test://") and "live=0" in uri.lower())
+
+
+def _open_live(uri: str, options: SourceOptions) -> Source:
+    """The camera, stream or pattern that ``uri`` names."""
     if uri.isdecimal() or uri.startswith("/dev/video"):
         return open_camera(uri, options)
     if uri == "-":

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 from rmatk_runtime.frames import Frame
+from rmatk_runtime.prefetch import Prefetch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,14 @@ COUNTS = ("captured", "damaged", "dropped", "out_of_range")
 """What every :class:`Source` counts."""
 
 
+@dataclass(frozen=True)
+class Lane(Generic[T]):
+    """A source being read by a thread: what arrives, and how it becomes a frame (None: damaged)."""
+
+    arrivals: Prefetch[T]
+    frame: Callable[[T], Frame | None]
+
+
 class Source(ABC):
     """A context manager that yields frames in order; iterate once, close when done.
 
@@ -61,6 +74,19 @@ class Source(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames until the source ends. Raises SourceError where one cannot be read."""
+
+    @property
+    def cameras(self) -> Mapping[str, Source]:
+        """The sources that this one consists of, by name; the empty name is that of one alone."""
+        return {"": self}
+
+    def begin(self, changed: threading.Condition) -> Lane[Any]:
+        """Read in a thread, in the place of iterating; ``changed`` is notified of each arrival."""
+        return Lane(Prefetch(self, f"read {self.info.name}", changed=changed), lambda frame: frame)
+
+    def has_more(self) -> bool:
+        """Whether a batch shall wait for another frame; no where it may never come."""
+        return True
 
     def close(self) -> None:  # noqa: B027 - most sources hold nothing
         """Release what the source holds; calling it twice does no harm.

@@ -12,13 +12,14 @@ import random
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from time import monotonic
 
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.frames import Frame
 from rmatk_runtime.prefetch import Prefetch
-from rmatk_runtime.sources.base import Source, SourceInfo, SourceState
+from rmatk_runtime.sources.base import Lane, Source, SourceInfo, SourceState
 from rmatk_runtime.sources.frozen import StandStill
 from rmatk_runtime.sources.options import SourceOptions, Thinning
 
@@ -73,9 +74,9 @@ class LiveSource(Source):
         """Connect; ``name`` is free of credentials, and so are the errors that ``connect`` raises."""
         self._name, self._connect, self._options = name, connect, options
         self.state = SourceState.CONNECTING
-        self._connection: Connection | None = connect()
-        size = options.turn_size(self._connection.size)
-        self.info = SourceInfo(name, size, self._connection.rate, frames=None, live=True)
+        self._connection: Connection | None = None if options.patient else connect()
+        self.info = SourceInfo(name, None, None, frames=None, live=True)
+        self._introduce()
         self._reading: Prefetch[_Arrival] | None = None
         self._closing = threading.Event()
         self._patience = 0.0  # until when a read that goes on is waited for
@@ -89,17 +90,42 @@ class LiveSource(Source):
         Raises:
             SourceError: the device is lost, and not to be tried again.
         """
-        self._reading = Prefetch(self._arrivals(), f"read {self._name}", newest=True)
-        for picture, index, time, captured in self._reading:
-            self.dropped = self._reading.dropped
-            try:
-                image = self._options.turn(picture())
-            except DataError as error:
-                log.debug("%s: frame %d cannot be decoded: %s", self._name, index, error.message)
-                self._skip()
-                continue
-            self._note_stillness(self._still.seconds(image, captured))
-            yield Frame(image, index, time, self._name, captured)
+        lane = self.begin(threading.Condition())
+        for arrival in lane.arrivals:
+            if (frame := lane.frame(arrival)) is not None:
+                yield frame
+
+    def begin(self, changed: threading.Condition) -> Lane[_Arrival]:
+        """See :meth:`Source.begin`; only frames that are taken are decoded."""
+        self._reading = Prefetch(
+            self._arrivals(),
+            f"read {self._name}",
+            newest=True,
+            on_drop=self._note_drop,
+            changed=changed,
+        )
+        return Lane(self._reading, self._frame)
+
+    def _frame(self, arrival: _Arrival) -> Frame | None:
+        """The frame of an arrival, or None where it cannot be decoded."""
+        picture, index, time, captured = arrival
+        try:
+            image = self._options.turn(picture())
+        except DataError as error:
+            log.debug("%s: frame %d cannot be decoded: %s", self._name, index, error.message)
+            self._skip()
+            return None
+        self._note_stillness(self._still.seconds(image, captured))
+        return Frame(image, index, time, self._name, captured)
+
+    def _note_drop(self, arrival: _Arrival) -> None:
+        self.dropped += 1
+
+    def _introduce(self) -> None:
+        """Say what is known of the pictures to come, once connected."""
+        if self._connection is not None:
+            size = self._options.turn_size(self._connection.size)
+            self.info = replace(self.info, size=size, rate=self._connection.rate)
 
     def close(self) -> None:
         """End the reading within a second; a read that cannot be cut short is left to end by itself."""
@@ -148,6 +174,7 @@ class LiveSource(Source):
         try:
             if self._connection is None:
                 self._connection = self._connect()
+                self._introduce()
             pictures = iter(self._connection)
             while not self._closing.is_set():
                 try:

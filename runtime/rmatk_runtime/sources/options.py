@@ -51,6 +51,8 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Take frames 0, ``stride``, 2 ``stride``, ... of files; those between are not converted."""
     reconnect: int | None = None
     """How often a lost camera or stream is tried again before giving up; None: for ever."""
+    patient: bool = False
+    """A camera that cannot be reached at first is tried again as a lost one, and is no error."""
     timeout: float = 10.0
     """Seconds without a picture after which a camera or stream counts as lost."""
 
@@ -82,7 +84,8 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             SourceError: it cannot; names the flags.
         """
         fields = msgspec.structs.fields(self)
-        asked = [field.name for field in fields if getattr(self, field.name) != field.default]
+        flags = [field for field in fields if field.name != "patient"]
+        asked = [field.name for field in flags if getattr(self, field.name) != field.default]
         if wrong := [f"--{field}" for field in asked if field not in KINDS[kind]]:
             able = ", ".join(f"--{field}" for field in self.__struct_fields__ if field in KINDS[kind])
             raise SourceError(f"{name} does not support {' and '.join(wrong)}", f"supported: {able}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rmatk_runtime.frames import Prediction, Score
+from rmatk_runtime.frames import Frame, Prediction, Score
 from rmatk_runtime.inference.summary import KEPT, Tally, Times
+
+FRAME = Frame(np.zeros((2, 2, 3), np.uint8), 0, 0.0, "camera")
 
 
 def test_percentiles_are_of_the_last_times_only() -> None:
@@ -34,7 +36,7 @@ def test_the_time_of_a_block_is_shared_among_its_frames(monkeypatch: pytest.Monk
 def test_a_tally_counts_labels_and_what_was_rejected() -> None:
     tally = Tally()
     for label, rejected in (("can", False), ("can", False), ("box", False), ("box", True)):
-        tally.count(Prediction((Score(label, 0.5),), rejected))
+        tally.count(FRAME, Prediction((Score(label, 0.5),), rejected))
     tally.damaged, tally.dropped = 1, 2
     summary = tally.summary(ended="interrupted")
     assert (summary.frames, summary.rejected, summary.skipped, summary.dropped) == (4, 1, 1, 2)

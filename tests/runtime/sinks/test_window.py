@@ -49,7 +49,7 @@ def display(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_shows_the_annotated_picture(display: str, tmp_path: Path) -> None:
     with WindowSink("test", lambda: None) as sink:
         sink.write(frame(200), PREDICTION)
-        sink._drawn = -1e9
+        sink._drawn.clear()
         sink.write(frame(90), PREDICTION)
         sink.idle()
         shown = np.asarray(ImageGrab.grab(xdisplay=display).convert("RGB"))
@@ -61,7 +61,7 @@ def test_shows_the_annotated_picture(display: str, tmp_path: Path) -> None:
 def test_a_picture_larger_than_the_screen_is_made_to_fit(display: str) -> None:
     with WindowSink("test", lambda: None) as sink:
         sink.write(frame(90, (3000, 1000)), PREDICTION)
-        assert (sink._photo.width(), sink._photo.height()) == (720, 240)
+        assert (sink._photos[""].width(), sink._photos[""].height()) == (720, 240)
 
 
 @pytest.mark.parametrize("event", ["<Escape>", "<q>", "close"])

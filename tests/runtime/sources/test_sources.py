@@ -309,7 +309,7 @@ def test_sources_are_chained_in_the_order_given(tmp_path: Path) -> None:
     assert seen == [("clip.mp4", 0), ("clip.mp4", 1), ("a.png", 0), ("?frames=1&live=0", 0)]
     assert source.info.frames == 5 and source.damaged == 1 and not source.info.live
     with open_source(str(image), "test://") as beside_a_camera:
-        assert not beside_a_camera.info.live
+        assert beside_a_camera.info.live and not beside_a_camera.cameras[str(image)].info.live
 
 
 def test_video_without_pyav_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

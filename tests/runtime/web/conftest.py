@@ -48,7 +48,7 @@ class Running:
         frame = Frame(image, index, index / 30, "still")
         prediction = Prediction((Score(label, 0.75), Score("größe", 0.25)), latency=latency)
         self.meter.count(prediction)
-        self.meter.tally.count(prediction)
+        self.meter.tally.count(frame, prediction)
         self.live.put(frame, prediction)
 
 
