@@ -253,6 +253,12 @@ def decisions() -> str:
     return table(("number", "decision"), rows)
 
 
+def sample_parity() -> str:
+    """A bundle compared with its run on test photos."""
+    command = "rmatk parity bundle trashnet/test --against run"
+    return docs_samples.parity("parity.json", command, "photos in trashnet/test")
+
+
 def sample_bisection() -> str:
     """A bundle in which two signs of a LayerNorm were changed."""
     from rmatk.cli.console import TRAINED_ON
@@ -272,6 +278,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "modules": modules,
     "run fields": run_record,
     "sample bisection": sample_bisection,
+    "sample parity": sample_parity,
     "sidecar fields": sidecar,
     "tolerances": tolerances,
     "training defaults": training_defaults,
