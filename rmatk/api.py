@@ -76,6 +76,7 @@ def check_parity(
     against: Path | str | None = None,
     backend: str = "auto",
     bisect: bool = False,
+    trust: Path | str | None = None,
     on_progress: OnProgress = no_progress,
 ) -> ParityReport:
     """Check every stage of a bundle against PyTorch.
@@ -88,16 +89,18 @@ def check_parity(
         against: the run that the bundle was exported from, which gives the reference in PyTorch.
         backend: which engines to check; see :func:`~rmatk_runtime.selection.open_candidates`.
         bisect: find the first node that diverges in every graph that failed, or in all if none did.
+        trust: a public key, or a folder of them, one of which must have signed the bundle.
         on_progress: called with the photos done, then with the nodes of each graph.
 
     Raises:
         ValueError: only one of ``data`` and ``against`` was given.
+        TrustError: no trusted key has signed it, or it is older than one that ran here.
         BundleError: not a sound bundle, or no golden set in it; for ``bisect`` no reference graph.
         BackendError: an engine cannot run here.
         RunError: the bundle was exported from another run.
         DataError: photos that cannot be read.
     """
-    opened = Bundle.open(Path(bundle))
+    opened = Bundle.open(Path(bundle), None if trust is None else Path(trust))
     with open_candidates(opened, backend) as candidates:
         if data is None and against is None:
             report, graph = _against_golden(opened, candidates, on_progress), _no_graph

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-COMMANDS = ("bench", "demo", "doctor", "eval", "export", "infer", "info", "parity", "train", "labels")
+COMMANDS = ("bench", "demo", "doctor", "eval", "export", "infer", "info", "parity", "sign", "train", "labels")
 LABELS = [("labels", "BUNDLE", name) for name in ("list", "add", "remove", "rename", "set")]
 
 

@@ -23,7 +23,7 @@ from rmatk_runtime.errors import MissingExtraError, RmatkError, StorageError
 from rmatk_runtime.printable import printable
 
 # As a newcomer meets them: the whole way, then each step of it, then what helps.
-_ORDER = ("demo", "train", "eval", "export", "parity", "infer", "bench", "labels", "info", "doctor")
+_ORDER = ("demo", "train", "eval", "export", "parity", "infer", "bench", "labels", "sign", "info", "doctor")
 
 
 class _Commands(TyperGroup):

@@ -11,7 +11,7 @@ import typer
 
 from rmatk.cli import app
 from rmatk.cli.echo import echo
-from rmatk.cli.infer.options import BackendOption
+from rmatk.cli.infer.options import BackendOption, Trust
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def parity(
         Path | None, typer.Option(metavar="RUN", help="The run to compare with, in PyTorch, on DATA.")
     ] = None,
     backend: BackendOption = "auto",
+    trust: Trust = None,
     bisect: Annotated[
         bool, typer.Option("--bisect", help="Find the first node of a failing graph that diverges.")
     ] = False,
@@ -52,7 +53,13 @@ def parity(
 
     with log_lines(logging.WARNING), progress_of("parity", quiet=as_json) as on_progress:
         report = check_parity(
-            bundle, data, against=against, backend=backend, bisect=bisect, on_progress=on_progress
+            bundle,
+            data,
+            against=against,
+            backend=backend,
+            bisect=bisect,
+            trust=trust,
+            on_progress=on_progress,
         )
     if html is not None:
         write_parity_page(

@@ -6,6 +6,7 @@
       RunError                      a training run that cannot be read or does not fit its backbone
       BackboneError                 an unknown, unsupported or unreachable CLIP model
       BundleError                   a bundle that is incomplete, altered or of another format
+        TrustError                  a bundle that is unsigned, wrongly signed or too old
       LabelError                    labels that cannot be changed as asked
       ExportError                   a graph or bundle that could not be made
       BackendError                  an inference engine that cannot run a bundle here
@@ -66,6 +67,10 @@ class BackboneError(RmatkError):
 
 class BundleError(RmatkError):
     """A bundle that is incomplete, altered or of another format."""
+
+
+class TrustError(BundleError):
+    """A bundle that is unsigned, wrongly signed or older than one that ran here; an unusable key."""
 
 
 class LabelError(RmatkError):

@@ -128,6 +128,12 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
+def cache_folder() -> Path:
+    """Where this user's programs keep what can be made again: ``$XDG_CACHE_HOME/rmatk``."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path("~/.cache").expanduser()) / "rmatk"
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder against all others, processes and threads, that change it under this lock.

@@ -9,6 +9,7 @@ import typer
 from rmatk.cli import app
 from rmatk.cli.echo import echo
 from rmatk.cli.export import options as opt
+from rmatk.cli.infer.options import Trust
 
 
 @app.command()
@@ -33,6 +34,7 @@ def export(
     triton_backend: opt.TritonBackend = "onnxruntime",
     name: opt.Name = None,
     deepstream: opt.DeepStream = None,
+    trust: Trust = None,
     as_json: opt.Json = False,
 ) -> None:
     """Turn a run into a bundle, a bundle into engines and server files.
@@ -71,7 +73,7 @@ def export(
             for note in lost:
                 echo(f"note: {note}")
     if tensorrt is not None:
-        built = engines.build(bundle, precisions, tensorrt, build, pixels=pixels, quiet=as_json)
+        built = engines.build(bundle, precisions, tensorrt, build, pixels=pixels, trust=trust, quiet=as_json)
         record |= engines.record(built)
         if not as_json:
             engines.show(built)

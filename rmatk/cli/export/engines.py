@@ -52,6 +52,7 @@ def build(
     options: BuildOptions,
     *,
     pixels: bool,
+    trust: Path | None = None,
     quiet: bool,
 ) -> Built:
     """Build and check one engine per precision, two with ``pixels``; the first that fails parity ends it."""
@@ -61,7 +62,7 @@ def build(
     from rmatk_runtime.errors import ParityError
     from rmatk_runtime.tensorrt.machine import this_machine
 
-    bundle, built = Bundle.open(path), Built(path)
+    bundle, built = Bundle.open(path, trust), Built(path)
     with log_lines(logging.WARNING), progress_of("engine", quiet=quiet) as on_progress:
         engines = build_engines(
             bundle, trt, options, precisions=precisions, pixels=pixels, on_progress=on_progress

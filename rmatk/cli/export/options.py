@@ -118,6 +118,7 @@ _TRT_ONLY = (
     "hardware_compat",
     "version_compat",
     "compute_capability",
+    "trust",
 )
 _Known = TypeVar("_Known", bound=str)
 

@@ -55,6 +55,7 @@ def infer(
     precision: opt.Precision = None,
     allow_cpu: opt.AllowCpu = False,
     threads: opt.Threads = 0,
+    trust: opt.Trust = None,
     as_json: opt.Json = False,
 ) -> None:
     """Classify images, videos or a camera with a bundle.
@@ -107,6 +108,7 @@ def infer(
         top_k=top_k,
         threshold=threshold,
         threads=threads,
+        trust=trust,
     )
     with log_lines(), engine as classifier, open_source(*uris, options=wishes) as source:
         regions = Regions(map(parse_region, region or ()), regions_path(bundle))

@@ -22,6 +22,15 @@ Bundle = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A bundle written by rmatk export.", show_default=False)
 ]
 
+Trust = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="KEYS",
+        envvar="RMATK_TRUST",
+        help="A public key (PEM) or a folder of them: the bundle must be signed by one (rmatk sign).",
+    ),
+]
+
 # Where frames come from
 # Hidden in the list of arguments, where Typer writes <list[str]>: the command's own text says what it takes
 Inputs = Annotated[list[str] | None, typer.Argument(metavar="INPUT", hidden=True)]

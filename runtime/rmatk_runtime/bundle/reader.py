@@ -27,6 +27,9 @@ from rmatk_runtime.bundle.manifest import (
 )
 from rmatk_runtime.errors import BundleError, command
 from rmatk_runtime.files import contained, inside, sha256_file
+from rmatk_runtime.trust.keys import load_trusted_keys
+from rmatk_runtime.trust.releases import check_release
+from rmatk_runtime.trust.signature import Signature, verify_bundle
 
 log = logging.getLogger(__name__)
 
@@ -39,28 +42,35 @@ _EXPORT: dict[Input, str] = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle on disk."""
+    """A verified bundle on disk; ``signature``: by a key of ``trust``, None where no trust was asked for."""
 
     path: Path
     manifest: Manifest
+    signature: Signature | None = None
+    trust: Path | None = None
 
     @classmethod
-    def open(cls, path: Path) -> Bundle:
+    def open(cls, path: Path, trust: Path | None = None) -> Bundle:
         """Read the manifest, verify size and SHA-256 of every file it lists, and look through its graphs.
+
+        Args:
+            path: the bundle's folder.
+            trust: a public key, or a folder of them: the bundle must be signed by one.
 
         Raises:
             BundleError: not a bundle, half-written, truncated, altered, beyond limits, or of another version.
+            TrustError: it is not signed by a trusted key, or older than one that ran here.
         """
         while True:
-            manifest, ignored = _read_manifest(path)
-            bundle = cls(path, manifest)
+            bundle, ignored = cls.read(path, trust)
+            manifest = bundle.manifest
             try:
-                for name in dict.fromkeys((*bundle.manifest.files, *_named_files(bundle.manifest))):
+                for name in dict.fromkeys((*manifest.files, *_named_files(manifest))):
                     bundle.verify(name)
                 for name in dict.fromkeys((*(g.file for g in manifest.graphs), manifest.text.file)):
                     bundle.check_graph(name)
             except BundleError:
-                if read_manifest(path) == bundle.manifest:
+                if read_manifest(path) == manifest:
                     raise
                 continue  # its labels were changed meanwhile: the files of the new manifest are there
             if ignored:
@@ -71,6 +81,20 @@ class Bundle:
                     ", ".join(ignored),
                 )
             return bundle
+
+    @classmethod
+    def read(cls, path: Path, trust: Path | None = None) -> tuple[Bundle, tuple[str, ...]]:
+        """A bundle by its manifest alone, and the places of newer fields that were left out.
+
+        Raises:
+            BundleError, TrustError: as :meth:`open`.
+        """
+        data, signature = _read_bytes(path), None
+        if trust is not None:
+            signature = verify_bundle(path, data, load_trusted_keys(trust))
+            check_release(signature)
+        manifest, ignored = decode_noting(data, str(path / MANIFEST))
+        return cls(path, manifest, signature, trust), ignored
 
     def verify(self, name: str) -> None:
         """Compare a file with its entry in the manifest.
@@ -167,11 +191,11 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BundleError: not a bundle, half-written, unreadable, or of another version.
     """
-    return _read_manifest(path)[0]
+    return decode_noting(_read_bytes(path), str(path / MANIFEST))[0]
 
 
-def _read_manifest(path: Path) -> tuple[Manifest, tuple[str, ...]]:
-    """The manifest, and the places of newer fields that were left out."""
+def _read_bytes(path: Path) -> bytes:
+    """The manifest's bytes. Raises BundleError."""
     if not path.exists():
         raise BundleError(f"no such bundle: {path}", "make one: rmatk export RUN -o BUNDLE")
     if (path / "run.json").is_file():
@@ -184,7 +208,7 @@ def _read_manifest(path: Path) -> tuple[Manifest, tuple[str, ...]]:
     try:
         if contained(path, file).stat().st_size > LARGEST_MANIFEST:
             raise BundleError(f"{file} is too large for a manifest", _AGAIN)
-        return decode_noting(file.read_bytes(), str(file))
+        return file.read_bytes()
     except OSError as error:
         raise BundleError(f"{file} cannot be read: {error.strerror}", _AGAIN) from error
 

@@ -18,6 +18,7 @@ EXTRAS = {
     "heic": {"pillow-heif": "pillow_heif"},
     "mqtt": {"paho-mqtt": "paho.mqtt"},
     "labels": {"ftfy": "ftfy", "tokenizers": "tokenizers"},
+    "sign": {"cryptography": "cryptography"},
     "web": {
         "starlette": "starlette",
         "uvicorn": "uvicorn",

@@ -19,6 +19,7 @@ from rmatk_runtime.frames import Prediction
 from rmatk_runtime.labels.watch import LabelWatch
 from rmatk_runtime.pictures.preprocess import PreprocessSpec, normalise, resize
 from rmatk_runtime.selection import open_backend
+from rmatk_runtime.trust.releases import note_release
 
 CLOSE_SECONDS = 5.0
 
@@ -54,6 +55,7 @@ class Classifier:
         top_k: int = 5,
         threshold: float | None = None,
         threads: int = 0,
+        trust: Path | None = None,
     ) -> Classifier:
         """Verify a bundle and load its image encoder.
 
@@ -66,17 +68,21 @@ class Classifier:
             top_k: labels per prediction, at most as many as there are classes.
             threshold: reject below this probability; None takes the bundle's own.
             threads: of an engine on the CPU, 0: one per core that this process may use.
+            trust: a public key, or a folder of them, one of which must have signed the bundle.
 
         Raises:
+            TrustError: no trusted key has signed it, or it is older than one that ran here.
             BundleError: the bundle cannot be trusted.
             BackendError: no engine can run it here as asked.
         """
-        opened = Bundle.open(bundle)
+        opened = Bundle.open(bundle, trust)
         watch = LabelWatch(opened)
         head = LabelHead(opened.classes(), opened.manifest.decision, top_k, threshold)
         engine = open_backend(
             opened, backend, precision=precision, batch=batch, allow_cpu=allow_cpu, threads=threads
         )
+        if opened.signature is not None:
+            note_release(opened.signature)
         return cls(engine, opened.manifest.preprocess, head, watch)
 
     @property

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rmatk_runtime.bundle import Bundle, read_manifest
+from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import MANIFEST, Decision, Manifest
 from rmatk_runtime.errors import BundleError
+from rmatk_runtime.trust.signature import SIGNATURE
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class LabelWatch:
         self._clock = clock
         self._next = clock() + PERIOD
         self._taken: _Stamp | None = None  # so the first look also sees a change since the bundle was opened
-        self._refused: tuple[_Stamp | None, _Stamp | None] | None = None
+        self._refused: tuple[_Stamp | None, ...] | None = None
 
     def poll(self) -> tuple[ClassMatrix, Decision] | None:
         """The labels, if they have changed since the last call or since the bundle was opened."""
@@ -46,14 +47,15 @@ class LabelWatch:
         stamp = _stamp(self._bundle.path / MANIFEST)
         if stamp is None or stamp == self._taken:
             return None
-        # A refused pair is looked at again when either file changes: a copy may bring the matrix last
-        pair = (stamp, _stamp(self._bundle.file(self._bundle.manifest.labels.file)))
-        if pair == self._refused:
+        # What was refused is looked at again when a file changes: matrix or signature may come last
+        others = (self._bundle.file(self._bundle.manifest.labels.file), self._bundle.path / SIGNATURE)
+        seen = (stamp, *map(_stamp, others))
+        if seen == self._refused:
             return None
         try:
             bundle, classes = self._read()
         except BundleError as error:
-            self._refused = pair
+            self._refused = seen
             log.warning("labels stay as they are: %s", error.message)
             return None
         before, self._bundle, self._taken = self._bundle.manifest, bundle, stamp
@@ -69,12 +71,12 @@ class LabelWatch:
             BundleError: damaged, half-written, or of another model.
         """
         path, running = self._bundle.path, self._bundle.manifest
-        manifest = read_manifest(path)
+        bundle, _ = Bundle.read(path, self._bundle.trust)
+        manifest = bundle.manifest
         if (manifest.model, manifest.preprocess) != (running.model, running.preprocess) or (
             manifest.provenance.graph_digests != running.provenance.graph_digests
         ):
             raise BundleError(f"{path} now holds another model", "start again to take it over")
-        bundle = Bundle(path, manifest)
         bundle.verify(manifest.labels.file)
         return bundle, bundle.classes()
 

@@ -14,6 +14,7 @@ import msgspec
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Graph
 from rmatk_runtime.errors import StorageError, naming_storage_errors
+from rmatk_runtime.files import cache_folder
 from rmatk_runtime.tensorrt import machine
 from rmatk_runtime.tensorrt.store import ENGINES_FOLDER
 
@@ -51,7 +52,10 @@ def tensorrt_options(bundle: Bundle, graph: Graph, version: str) -> dict[str, st
         "trt_profile_opt_shapes": best,
         "trt_profile_max_shapes": most,
     }
-    folder = bundle.path / ENGINES_FOLDER / "ort" / _key(bundle, graph, version)
+    root = bundle.path / ENGINES_FOLDER
+    if bundle.signature is not None:  # which does not cover what the provider keeps
+        root = cache_folder()
+    folder = root / "ort" / _key(bundle, graph, version)
     try:
         with naming_storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from rmatk_runtime.arrays import Float32
 from rmatk_runtime.bundle import Bundle, read_manifest
 from rmatk_runtime.bundle.manifest import data_file
 from rmatk_runtime.errors import BundleError, RmatkError, StorageError
-from rmatk_runtime.files import write_atomic
+from rmatk_runtime.files import cache_folder, write_atomic
 from rmatk_runtime.onnx_runtime import backend
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def ensure_runs(bundle: Bundle, file: str, job: Callable[[Bundle, str], Float32]
         BundleError: the child failed, died, or went beyond its limits.
         MissingExtraError: ONNX Runtime is not installed.
     """
-    note = _cache() / _key(bundle, file)
+    note = cache_folder() / "tried" / _key(bundle, file)
     if note.exists():
         return
     if reason := _try(bundle, file, job):
@@ -68,11 +68,6 @@ def ensure_runs(bundle: Bundle, file: str, job: Callable[[Bundle, str], Float32]
         write_atomic(note, b"")
     except StorageError as error:
         log.info("graphs are tried at every start: %s", error.message)
-
-
-def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    return Path(root) / "rmatk" / "tried"
 
 
 def _key(bundle: Bundle, file: str) -> str:

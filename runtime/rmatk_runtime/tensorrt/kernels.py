@@ -159,4 +159,4 @@ def kernels_of(engine: BuiltEngine) -> Kernels | None:
         compute_capability=gpu.compute_capability,
         driver=driver,
     )
-    return Kernels(kernels_path(engine.path), key)
+    return Kernels(engine.kernels or kernels_path(engine.path), key)

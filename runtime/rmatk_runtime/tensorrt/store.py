@@ -17,14 +17,16 @@ import msgspec
 
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Input
-from rmatk_runtime.errors import BackendError, command
-from rmatk_runtime.files import sha256_file, write_atomic
+from rmatk_runtime.errors import BackendError, BundleError, command
+from rmatk_runtime.files import cache_folder, contained, sha256_file, write_atomic
 from rmatk_runtime.formats import Format
 from rmatk_runtime.parity.stage import StageResult
 from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey, Machine, differences
 from rmatk_runtime.tensorrt.machine import this_machine
+from rmatk_runtime.trust.signature import Signature
 
 ENGINES_FOLDER = "engines"
+_LARGEST_SIDECAR = 8 << 20  # bytes
 
 
 class Sidecar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,10 +54,11 @@ _SIDECAR = Format(Sidecar, decisive=("key",))
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """A plan on disk and its sidecar."""
+    """A plan on disk, its sidecar, and where kernels made of it are kept; None: beside the plan."""
 
     path: Path
     sidecar: Sidecar
+    kernels: Path | None = None
 
     @property
     def key(self) -> EngineKey:
@@ -213,13 +216,29 @@ def _examine(bundle: Bundle, path: Path, here: Machine) -> FoundEngine:
     """Read and check one plan's sidecar, then compare with the bundle and the machine."""
     file = _sidecar_path(path)
     try:
-        sidecar, _ = _SIDECAR.decode(file.read_bytes())
+        contained(bundle.path, path)
+        with contained(bundle.path, file).open("rb") as opened:
+            sidecar, _ = _SIDECAR.decode(opened.read(_LARGEST_SIDECAR))
+    except BundleError as error:
+        return FoundEngine(path, None, (error.message,))
     except OSError:
         return FoundEngine(path, None, (f"its sidecar {file.name} is missing",))
-    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return FoundEngine(path, None, (f"its sidecar {file.name} cannot be read: {error}",))
     reasons = [*_plan_reasons(path, sidecar), *_graph_reasons(bundle, sidecar.key)]
-    return FoundEngine(path, BuiltEngine(path, sidecar), (*reasons, *differences(sidecar.key, here)))
+    kernels = None
+    if bundle.signature is not None:  # kernels change as they are used, so no signature covers them
+        reasons += _signature_reasons(bundle.signature, file)
+        kernels = cache_folder() / "kernels" / f"{sidecar.sha256}.kernels"
+    engine = BuiltEngine(path, sidecar, kernels)
+    return FoundEngine(path, engine, (*reasons, *differences(sidecar.key, here)))
+
+
+def _signature_reasons(signature: Signature, sidecar: Path) -> list[str]:
+    """A plan is code: with trusted keys it is used only where a trusted key has signed its sidecar."""
+    if signature.engines.get(sidecar.name) == sha256_file(sidecar):
+        return []
+    return ["it is not signed: rmatk sign BUNDLE --key FILE, on the machine that built it"]
 
 
 def _plan_reasons(path: Path, sidecar: Sidecar) -> list[str]:
