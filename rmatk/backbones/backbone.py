@@ -25,17 +25,17 @@ from rmatk_export.readers.open_clip import read_image_tower, read_text_tower
 from rmatk_runtime.errors import BackboneError, ExportError, MissingExtraError
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
 
-MICRO = "rmatk-micro"
-EMBEDDED = {MICRO: "rmatk.backbones.micro"}
+SMALL, MICRO = "rmatk-small", "rmatk-micro"
+EMBEDDED = {SMALL: "rmatk.backbones.small", MICRO: "rmatk.backbones.micro"}
 """Models that come with the package, and the modules that hold them."""
 SUPPORTED = (
-    "models of open_clip's residual attention blocks work: rmatk-micro, ViT-B-32, ViT-B-16, ViT-L-14, "
+    "models of open_clip's residual attention blocks work: rmatk-small, ViT-B-32, ViT-B-16, ViT-L-14, "
     "ViT-H-14 and their -quickgelu variants (OpenAI, LAION, DataComp, MetaCLIP and DFN weights); so do those "
     "of timm's vision transformers: ViT-B-16-SigLIP, ViT-B-16-SigLIP2, ViT-SO400M-14-SigLIP, PE-Core-B-16"
 )
 OFFLINE_HINT = (
     "connect once so that the weights are cached and then set HF_HUB_OFFLINE=1, or give a local .safetensors,"
-    f" .bin or .pt file to --pretrained, or use --model {MICRO}, which needs no download"
+    f" .bin or .pt file to --pretrained, or use --model {SMALL}, which needs no download"
 )
 LOCAL_SUFFIXES = (".safetensors", ".bin", ".pt")
 

@@ -1,8 +1,8 @@
 """The backbone and device to use where none is named.
 
-The embedded rmatk-micro was trained on drawn pictures, for demonstrations and tests; on photographs a CLIP
-that has seen photographs is far better. Where its weights are neither cached nor within reach, rmatk-micro is
-used instead, and a note says so.
+The embedded rmatk-small is for trying out, tests and research; a CLIP trained on hundreds of millions of
+photographs is far better. Where its weights are neither cached nor within reach, rmatk-small is used
+instead, and a note says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import urllib.request
 import torch
 
 from rmatk.backbones import backbone
-from rmatk.backbones.backbone import MICRO, Backbone
+from rmatk.backbones.backbone import SMALL, Backbone
 
 DEFAULT_MODEL, DEFAULT_PRETRAINED = "ViT-B-16-quickgelu", "openai"
 """CLIP as RMAdapter's paper uses it."""
@@ -37,10 +37,10 @@ def load_chosen(model: str | None, pretrained: str | None, device: str) -> tuple
         tag = pretrained or DEFAULT_PRETRAINED
         note = f"--model is not given: {DEFAULT_MODEL} with --pretrained {tag}"
         return backbone.load_backbone(DEFAULT_MODEL, tag, device), (note,)
-    return backbone.load_backbone(MICRO, None, device), (
+    return backbone.load_backbone(SMALL, None, device), (
         f"--model is not given, and the weights of {DEFAULT_MODEL} ({DEFAULT_PRETRAINED}) are neither cached "
-        f"nor within reach: {MICRO} is used, which was trained on drawn pictures and serves demonstrations. "
-        f"For photographs connect once, or give --model {DEFAULT_MODEL} --pretrained FILE",
+        f"nor within reach: {SMALL} is used, which is for trying out. "
+        f"For products connect once, or give --model {DEFAULT_MODEL} --pretrained FILE",
     )
 
 

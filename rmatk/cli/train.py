@@ -34,7 +34,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="An open_clip model name, or rmatk-micro, the embedded toy. "
+            help="An open_clip model name, or rmatk-small, the embedded one. "
             "by default ViT-B-16-quickgelu, if its weights are available.",
             show_default=False,
         ),
@@ -44,11 +44,8 @@ def train(
     ] = None,
     shots: Annotated[int, typer.Option(metavar="N", help="Training photos per class.")] = 16,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of every random draw.")] = 1,
-    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training photos.")] = 40,
-    batch: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Photos per step; by default 16, or an eighth of the classes."),
-    ] = None,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training photos.")] = 20,
+    batch: Annotated[int, typer.Option(metavar="N", help="Photos per step.")] = 16,
     lr: Annotated[float, typer.Option(metavar="X", help="Peak learning rate.")] = 3e-3,
     optimizer: Annotated[
         Literal["adamw", "sgd"], typer.Option(metavar="NAME", help="adamw or sgd.")

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from rmatk.api import check_parity
-from rmatk.backbones.backbone import MICRO, Backbone, load_backbone
+from rmatk.backbones.backbone import SMALL, Backbone, load_backbone
 from rmatk.config import TrainConfig
 from rmatk.data.photos import read_folder
 from rmatk.demo.material import DemoFiles, render
@@ -82,8 +82,8 @@ def demo(
     on_step(0, STEPS[0])
     material = render(out, seed)
     on_step(1, STEPS[1])
-    backbone = load_backbone(MICRO)
-    run = train(TrainConfig(seed=seed), backbone, material.train, out / "run")
+    backbone = load_backbone(SMALL)
+    run = train(TrainConfig(model=SMALL, seed=seed), backbone, material.train, out / "run")
     on_step(2, STEPS[2])
     report = _evaluate(run, backbone, material)
     on_step(3, STEPS[3])

@@ -26,6 +26,7 @@ OPERATORS = frozenset(
         "Add",
         "ArgMax",
         "Cast",
+        "Clip",
         "Concat",
         "Conv",
         "DequantizeLinear",
