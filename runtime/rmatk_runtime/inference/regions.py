@@ -77,7 +77,7 @@ class RegionWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ):
             of = f" of {camera}" if camera else ""
             raise SourceError(
-                f"region {self.name}={','.join(self.box)} lies outside the picture{of}, "
+                f"region {self.name}={','.join(self.box)} is outside the picture{of}, "
                 f"which has {size[0]}x{size[1]} pixels",
                 "give numbers inside of it, or percent",
             )
@@ -162,7 +162,7 @@ class Regions:
         A camera that changes the size of its pictures is logged; regions in pixels are scaled then.
 
         Raises:
-            SourceError: a region lies outside the first picture.
+            SourceError: a region is outside the first picture.
         """
         size = frame.image.shape[1], frame.image.shape[0]
         sizes = self._sizes.setdefault(frame.camera, [size, size])
