@@ -29,7 +29,7 @@ from rmatk_runtime.pictures.modes import Stretch, to_rgb
 
 FURTHEST = 100
 """Width over height, or height over width, from which only the part that is kept is resized."""
-_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _LARGEST_INPUT = 2048  # pixels: twice the side of the largest CLIP model
 
 
@@ -95,12 +95,12 @@ def resize(image: Image.Image | UInt8, spec: PreprocessSpec) -> UInt8:
         (spec.height, spec.width, 3) uint8 RGB, the input of a ``pixels`` graph.
     """
     picture = Image.fromarray(image) if isinstance(image, np.ndarray) else to_rgb(image, spec.stretch)
-    resample = _RESAMPLING[spec.interpolation]
+    resample = RESAMPLING[spec.interpolation]
     if spec.resize_mode == "squash":
         return np.asarray(_two_passes(picture, (spec.width, spec.height), resample))
     if spec.resize_mode == "shortest" and max(picture.size) > FURTHEST * min(picture.size):
         return np.asarray(_kept_part(picture, spec, resample))
-    return np.asarray(_centre(_two_passes(picture, resized_size(picture.size, spec), resample), spec))
+    return np.asarray(centred(_two_passes(picture, resized_size(picture.size, spec), resample), spec))
 
 
 def _two_passes(picture: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
@@ -149,7 +149,7 @@ def resized_size(size: tuple[int, int], spec: PreprocessSpec) -> tuple[int, int]
     return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
-def _centre(picture: Image.Image, spec: PreprocessSpec) -> Image.Image:
+def centred(picture: Image.Image, spec: PreprocessSpec) -> Image.Image:
     """Crop, or pad with ``fill_color``, to the target about the centre, with torchvision's rounding."""
     width, height = picture.size
     pad_x, pad_y = max(spec.width - width, 0), max(spec.height - height, 0)
