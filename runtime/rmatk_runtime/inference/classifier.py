@@ -17,6 +17,7 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.frames import Prediction
 from rmatk_runtime.labels.watch import LabelWatch
+from rmatk_runtime.pictures.fast_resize import Resizing, fast_resize
 from rmatk_runtime.pictures.preprocess import PreprocessSpec, normalise, resize
 from rmatk_runtime.selection import open_backend
 from rmatk_runtime.trust.releases import note_release
@@ -35,11 +36,17 @@ class Classifier:
     hangs = False
 
     def __init__(
-        self, backend: Backend, spec: PreprocessSpec, head: LabelHead, watch: LabelWatch | None = None
+        self,
+        backend: Backend,
+        spec: PreprocessSpec,
+        head: LabelHead,
+        watch: LabelWatch | None = None,
+        resizing: Resizing = "exact",
     ) -> None:
         self.backend = backend
         self.spec = spec
         self.head = head
+        self.resizing: Resizing = resizing
         self._watch = watch
         self._engine_turn, self._head_turn = Lock(), Lock()
 
@@ -56,6 +63,7 @@ class Classifier:
         threshold: float | None = None,
         threads: int = 0,
         trust: Path | None = None,
+        resizing: Resizing = "exact",
     ) -> Classifier:
         """Verify a bundle and load its image encoder.
 
@@ -69,6 +77,7 @@ class Classifier:
             threshold: reject below this probability; None takes the bundle's own.
             threads: of an engine on the CPU, 0: one per core that this process may use.
             trust: a public key, or a folder of them, one of which must have signed the bundle.
+            resizing: ``fast``: see :mod:`rmatk_runtime.pictures.fast_resize`.
 
         Raises:
             TrustError: no trusted key has signed it, or it is older than one that ran here.
@@ -83,7 +92,7 @@ class Classifier:
         )
         if opened.signature is not None:
             note_release(opened.signature)
-        return cls(engine, opened.manifest.preprocess, head, watch)
+        return cls(engine, opened.manifest.preprocess, head, watch, resizing)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -104,7 +113,8 @@ class Classifier:
 
     def prepare(self, images: Sequence[Image.Image | UInt8]) -> Float32:
         """Pictures of any sizes, at least one -> (N, 3, H, W) float32, normalised."""
-        return normalise(np.stack([resize(image, self.spec) for image in images]), self.spec)
+        way = fast_resize if self.resizing == "fast" else resize
+        return normalise(np.stack([way(image, self.spec) for image in images]), self.spec)
 
     def embed(self, tensors: Float32) -> Float32:
         """(N, 3, H, W) float32, normalised -> (N, D) float32, unit length; see :meth:`Backend.embed`."""
