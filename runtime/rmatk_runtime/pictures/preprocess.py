@@ -114,14 +114,14 @@ def _kept_part(picture: Image.Image, spec: PreprocessSpec, resample: Image.Resam
     Whole, 1 x 60,000 pixels would become 224 x 13,440,000. Values differ from that by one level at most.
     """
     left, top, right, bottom = kept_box(picture.size, spec)
-    x0, x1 = _with_margin(left, right, picture.width, spec.width)
-    y0, y1 = _with_margin(top, bottom, picture.height, spec.height)
+    x0, x1 = with_margin(left, right, picture.width, spec.width)
+    y0, y1 = with_margin(top, bottom, picture.height, spec.height)
     part = picture.crop((x0, y0, x1, y1))
     part = part.resize((spec.width, part.height), resample, (left - x0, 0, right - x0, part.height))
     return part.resize((spec.width, spec.height), resample, (0, top - y0, spec.width, bottom - y0))
 
 
-def _with_margin(start: float, stop: float, whole: int, target: int) -> tuple[int, int]:
+def with_margin(start: float, stop: float, whole: int, target: int) -> tuple[int, int]:
     """The pixels that resampling [start, stop) to ``target`` reads; bicubic reaches 2 of the larger ones."""
     margin = math.ceil(2 * max(1.0, (stop - start) / target)) + 1
     return max(0, math.floor(start) - margin), min(whole, math.ceil(stop) + margin)
