@@ -128,7 +128,7 @@ def test_options_reach_the_classifier_and_the_loop(bundle: Path, photos: Path, r
     code, text, _ = rmatk("infer", bundle, photos, *options, *limits, "--json")
     assert code == 0
     engine = {"backend": "cpu", "precision": "fp16", "batch": 2, "allow_cpu": True}
-    assert FakeClassifier.opened == engine
+    assert engine.items() <= FakeClassifier.opened.items()
     assert FakeClassifier.backend.sizes == [2, 1]
     assert json.loads(text)["frames"] == 3
     assert json.loads(text)["rejected"] == 0

@@ -56,6 +56,7 @@ def infer(
     allow_cpu: opt.AllowCpu = False,
     threads: opt.Threads = 0,
     trust: opt.Trust = None,
+    resize: opt.Resize = "exact",
     as_json: opt.Json = False,
 ) -> None:
     """Classify images, videos or a camera with a bundle.
@@ -109,11 +110,12 @@ def infer(
         threshold=threshold,
         threads=threads,
         trust=trust,
+        resizing=resize,
     )
     with log_lines(), engine as classifier, open_source(*uris, options=wishes) as source:
         regions = Regions(map(parse_region, region or ()), regions_path(bundle))
         summary = Session(bundle, classifier, source, options, regions).run(outputs)
-    report(summary, bundle, classifier.backend.name, uris, outputs)
+    report(summary, bundle, classifier, uris, outputs)
     code = EXIT_CODES.get(summary.ended or "", 0)
     if classifier.hangs:  # threads of an engine that run on while the interpreter ends would abort it
         leave_at_once(code)

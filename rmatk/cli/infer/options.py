@@ -148,4 +148,10 @@ Precision = Annotated[
     Literal["fp32", "fp16", "int8"] | None,
     typer.Option(metavar="NAME", help="fp32, fp16 or int8; the bundle's first if unset."),
 ]
+Resize = Annotated[
+    Literal["exact", "fast"],
+    typer.Option(
+        metavar="exact|fast", help="How frames reach the network's size; rmatk parity measures fast."
+    ),
+]
 AllowCpu = Annotated[bool, typer.Option("--allow-cpu", help="Accept the CPU where the GPU cannot start.")]

@@ -8,29 +8,32 @@ from typing import TYPE_CHECKING, Any
 from rmatk.cli import console
 from rmatk.cli.echo import echo
 from rmatk_runtime.errors import command
+from rmatk_runtime.pictures.fast_resize import describe
 
 if TYPE_CHECKING:
     from rmatk.cli.infer.outputs import Outputs
+    from rmatk_runtime.inference.classifier import Classifier
     from rmatk_runtime.inference.summary import CameraSummary, Summary
 
 
-def report(summary: Summary, bundle: Path, engine: str, uris: list[str], outputs: Outputs) -> None:
+def report(summary: Summary, bundle: Path, classifier: Classifier, uris: list[str], outputs: Outputs) -> None:
     """Print the summary, in the form that its outputs allow."""
     if outputs.as_json:
-        console.print_json(record(summary, bundle, engine, outputs.written))
+        console.print_json(record(summary, bundle, classifier, outputs.written))
     elif outputs.on_stdout:
-        echo(headline(summary, engine), err=True)
+        echo(headline(summary, classifier), err=True)
     else:
-        print_summary(summary, bundle, engine, uris, outputs.written)
+        print_summary(summary, bundle, classifier, uris, outputs.written)
 
 
-def record(summary: Summary, bundle: Path, engine: str, outputs: dict[str, str]) -> dict[str, Any]:
+def record(summary: Summary, bundle: Path, classifier: Classifier, outputs: dict[str, str]) -> dict[str, Any]:
     """The object that ``--json`` prints."""
     import msgspec
 
     return {
         "bundle": str(bundle),
-        "backend": engine,
+        "backend": classifier.backend.name,
+        "resize": describe(classifier.resizing),
         **msgspec.to_builtins(summary),
         "rate": _rate(summary),
         "outputs": outputs,
@@ -38,7 +41,7 @@ def record(summary: Summary, bundle: Path, engine: str, outputs: dict[str, str])
 
 
 def print_summary(
-    summary: Summary, bundle: Path, engine: str, uris: list[str], outputs: dict[str, str]
+    summary: Summary, bundle: Path, classifier: Classifier, uris: list[str], outputs: dict[str, str]
 ) -> None:
     """A short table, where the results lie, and the next command."""
     from rmatk_runtime.sources.credentials import without_credentials
@@ -47,7 +50,7 @@ def print_summary(
     rows = [(label, str(count), f"{count / results:.1%}") for label, count in summary.labels.items()]
     if summary.rejected:
         rows.append(("(unsure)", str(summary.rejected), f"{summary.rejected / results:.1%}"))
-    echo(headline(summary, engine))
+    echo(headline(summary, classifier))
     if rows:
         console.print_table("labels seen", ("label", "frames", "share"), rows)
     if summary.cameras:
@@ -79,9 +82,12 @@ def _camera_row(name: str, camera: CameraSummary) -> tuple[str, ...]:
     return (name, camera.state, *counts, f"{camera.frozen:.0f}", *latency, mostly)
 
 
-def headline(summary: Summary, engine: str) -> str:
+def headline(summary: Summary, classifier: Classifier) -> str:
     """``132 frames in 1.6 s (82.5 per second) on ENGINE``, with what went missing."""
-    text = f"{summary.frames} frames in {summary.seconds:.1f} s ({_rate(summary):.1f} per second) on {engine}"
+    name = classifier.backend.name
+    text = f"{summary.frames} frames in {summary.seconds:.1f} s ({_rate(summary):.1f} per second) on {name}"
+    if classifier.resizing != "exact":
+        text += f"; resized {describe(classifier.resizing)}"
     if summary.damaged:
         text += f"; {summary.damaged} unreadable, skipped"
     if summary.dropped:

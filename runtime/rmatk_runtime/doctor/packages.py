@@ -16,6 +16,7 @@ EXTRAS = {
     "rtx": {"tensorrt-rtx": "tensorrt_rtx", "cuda-bindings": "cuda.bindings"},
     "camera": {"av": "av"},
     "heic": {"pillow-heif": "pillow_heif"},
+    "fast": {"cykooz-resizer": "cykooz_resizer"},
     "mqtt": {"paho-mqtt": "paho.mqtt"},
     "labels": {"ftfy": "ftfy", "tokenizers": "tokenizers"},
     "sign": {"cryptography": "cryptography"},

@@ -129,8 +129,12 @@ def _mean(first: UInt8, second: UInt8, *, up: bool) -> UInt8:
     """Of each two bytes, without wider integers; halves rounded up or down."""
     half = first ^ second
     half >>= 1
-    both: UInt8 = first | second if up else first & second
-    return np.subtract(both, half, out=both) if up else np.add(both, half, out=both)
+    mean: UInt8 = first | second if up else first & second
+    if up:
+        mean -= half
+    else:
+        mean += half
+    return mean
 
 
 def _with_extra(part: UInt8, box: tuple[float, float, float, float], size: tuple[int, int]) -> UInt8:
