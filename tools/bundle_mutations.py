@@ -201,7 +201,7 @@ def change_onnx(data: bytes, draw: random.Random) -> bytes:
         draw.choice(
             (_change_node, _change_node, _change_weight, _change_weight, _change_constant, _change_port)
         )(model, draw)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _change_node(model: onnx.ModelProto, draw: random.Random) -> None:
