@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
 def report(summary: Summary, bundle: Path, classifier: Classifier, uris: list[str], outputs: Outputs) -> None:
     """Print the summary, in the form that its outputs allow."""
+    engine = classifier.backend.name
+    if classifier.resizing != "exact":
+        engine += f", resize {describe(classifier.resizing)}"
     if outputs.as_json:
         console.print_json(record(summary, bundle, classifier, outputs.written))
     elif outputs.on_stdout:
-        echo(headline(summary, classifier), err=True)
+        echo(headline(summary, engine), err=True)
     else:
-        print_summary(summary, bundle, classifier, uris, outputs.written)
+        print_summary(summary, bundle, engine, uris, outputs.written)
 
 
 def record(summary: Summary, bundle: Path, classifier: Classifier, outputs: dict[str, str]) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def record(summary: Summary, bundle: Path, classifier: Classifier, outputs: dict
 
 
 def print_summary(
-    summary: Summary, bundle: Path, classifier: Classifier, uris: list[str], outputs: dict[str, str]
+    summary: Summary, bundle: Path, engine: str, uris: list[str], outputs: dict[str, str]
 ) -> None:
     """A short table, where the results lie, and the next command."""
     from rmatk_runtime.sources.credentials import without_credentials
@@ -50,7 +53,7 @@ def print_summary(
     rows = [(label, str(count), f"{count / results:.1%}") for label, count in summary.labels.items()]
     if summary.rejected:
         rows.append(("(unsure)", str(summary.rejected), f"{summary.rejected / results:.1%}"))
-    echo(headline(summary, classifier))
+    echo(headline(summary, engine))
     if rows:
         console.print_table("labels seen", ("label", "frames", "share"), rows)
     if summary.cameras:
@@ -82,12 +85,9 @@ def _camera_row(name: str, camera: CameraSummary) -> tuple[str, ...]:
     return (name, camera.state, *counts, f"{camera.frozen:.0f}", *latency, mostly)
 
 
-def headline(summary: Summary, classifier: Classifier) -> str:
+def headline(summary: Summary, engine: str) -> str:
     """``132 frames in 1.6 s (82.5 per second) on ENGINE``, with what went missing."""
-    name = classifier.backend.name
-    text = f"{summary.frames} frames in {summary.seconds:.1f} s ({_rate(summary):.1f} per second) on {name}"
-    if classifier.resizing != "exact":
-        text += f"; resized {describe(classifier.resizing)}"
+    text = f"{summary.frames} frames in {summary.seconds:.1f} s ({_rate(summary):.1f} per second) on {engine}"
     if summary.damaged:
         text += f"; {summary.damaged} unreadable, skipped"
     if summary.dropped:
