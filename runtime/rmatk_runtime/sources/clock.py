@@ -65,10 +65,12 @@ class Beat:
         self._steps = self._holes = self._missing = 0
         self._even = True
 
-    def add(self, stamp: float) -> None:
-        """Note the next timestamp in the order of decoding, in seconds."""
+    def add(self, stamp: float | None) -> None:
+        """Note the next timestamp in the order of decoding, in seconds; None: it has none."""
+        stamp = -math.inf if stamp is None else stamp
         gap, self._last = stamp - self._last, stamp
-        if not 0 < gap <= LEAP:  # the first, or a jump
+        if not 0 < gap <= LEAP:  # the first, or a jump, behind which FFmpeg may have guessed timestamps
+            self._even &= self._steps == 0
             return
         beats = round(gap / self._step)
         self._steps += 1

@@ -13,6 +13,7 @@ photos.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -42,6 +43,8 @@ LIMITED, FULL = 1, 2
 _EXACT = 1 << 4 | 1 << 13 | 1 << 18 | 1 << 19
 _OVERFLOW = 511  # swscale computes with 9 bits before the point: what reaches 512 comes out black
 _ROWS = 64  # at once: what NumPy works on stays in the processor's cache
+_KINDS = {(1, 1): "yuv444p", (1, 2): "yuv422p", (2, 2): "yuv420p"}
+"""FFmpeg's formats by rows and columns that share a chroma sample."""
 _PACKED = {
     "yuyv422": ((0, 2), (1, 4), (3, 4)),
     "uyvy422": ((1, 2), (0, 4), (2, 4)),
@@ -75,8 +78,23 @@ def to_rgb(frame: VideoFrame) -> UInt8:
     bits = kind.components[0].bits
     planes = planes_of(frame)
     if _scaler_is_exact(planes, matrix, full=full, bits=bits):
-        return _by_scaler(frame, matrix, full=full)
+        return _by_scaler(_bare(frame), matrix, full=full)
     return yuv_to_rgb(planes, matrix, full=full, bits=bits)
+
+
+def planes_to_rgb(planes: Sequence[Samples], matrix: int, *, full: bool) -> UInt8:
+    """8-bit planes, luma (H, W) and any chroma, as (H, W, 3) uint8 RGB; by FFmpeg where it is installed."""
+    shapes = [plane.shape for plane in planes]
+    kind = _KINDS.get(tuple(-(-of // part) for of, part in zip(shapes[0], shapes[-1], strict=True)))
+    exact = _scaler_is_exact(planes, matrix, full=full, bits=8)
+    if kind is None or not exact or find_spec("av") is None:
+        return yuv_to_rgb(planes, matrix, full=full)
+    from av import VideoFrame
+
+    frame = VideoFrame(shapes[0][1], shapes[0][0], kind)
+    for target, plane in zip(frame.planes, planes, strict=True):
+        _rows(target)[:, : plane.shape[1]] = plane
+    return _by_scaler(frame, matrix, full=full)
 
 
 def planes_of(frame: VideoFrame) -> Sequence[Samples]:
@@ -111,7 +129,7 @@ def _scaler_is_exact(planes: Sequence[Samples], matrix: int, *, full: bool, bits
 
 
 def _by_scaler(frame: VideoFrame, matrix: int, *, full: bool) -> UInt8:
-    converted = _bare(frame).reformat(
+    converted = frame.reformat(
         format="gbrp",
         src_colorspace=matrix,
         dst_colorspace=matrix,

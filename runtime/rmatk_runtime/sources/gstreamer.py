@@ -4,10 +4,8 @@ A child, since the alternatives depend on how something else was built: OpenCV's
 GStreamer, and PyGObject belongs to the system's Python, not to a virtual environment. ``gst-launch-1.0`` is
 wherever GStreamer is, on every Jetson too, and takes with it what crashes.
 
-The pictures come as PNM (``pnmenc``): each begins with its own size, so nothing has to be known or parsed
-from messages before, a camera may change its size, and rows come without the padding to four bytes that
-GStreamer gives raw RGB. ``y4menc`` would halve the bytes, but leaves that padding in (GStreamer 1.22), so
-that pictures whose width is no multiple of eight come out askew.
+The pictures come as the pipeline has them (:mod:`rmatk_runtime.sources.gdp`), because GStreamer's conversion
+to RGB is neither FFmpeg's nor exact.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 
@@ -28,18 +27,19 @@ import msgspec
 import numpy as np
 
 from rmatk_runtime.arrays import UInt8
-from rmatk_runtime.errors import SourceError
+from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.platform import CSI_NEEDS_JETSON, jetson_model
 from rmatk_runtime.sources.base import Source
 from rmatk_runtime.sources.credentials import scrubbed, secrets_in, without_credentials
+from rmatk_runtime.sources.gdp import BUFFER, CAPS, FORMATS, HEADER_BYTES, RawFormat, payload
 from rmatk_runtime.sources.live import Connection, LiveSource, Picture
 from rmatk_runtime.sources.options import SourceOptions
 from rmatk_runtime.sources.pipe import TimedPipe
 
-NEEDED = ("videoconvert", "pnmenc")
+NEEDED = ("videoconvert", "gdppay")
 """What every pipeline here ends in."""
 PACKAGES = {
-    "pnmenc": "gstreamer1.0-plugins-bad",
+    "gdppay": "gstreamer1.0-plugins-bad",
     "videoconvert": "gstreamer1.0-plugins-base",
     "videotestsrc": "gstreamer1.0-plugins-base",
     "v4l2src": "gstreamer1.0-plugins-good",
@@ -52,9 +52,8 @@ PACKAGES = {
 """Debian's package (on a Jetson NVIDIA's) of the elements asked for most."""
 
 _TOOL = "gst-launch-1.0"
-_TAIL = ("!", "videoconvert", "!", "video/x-raw,format=RGB", "!", "pnmenc", "!", "fdsink")
-_HEADER = re.compile(rb"P6\n(\d{1,5}) (\d{1,5})\n255\n")
-_HEADER_BYTES = 16  # the longest line of it is shorter
+_TAIL = ("!", "videoconvert", "!", f"video/x-raw,format={{{FORMATS}}}", "!", "gdppay", "!", "fdsink")
+_LARGEST = 1 << 30  # bytes of a payload
 _ERROR = re.compile(r"^ERROR: from element \S*/\w+:(.*)$|^WARNING: erroneous pipeline: (.*)$", re.MULTILINE)
 _WHY = re.compile(r"reason (not-[\w-]+)")
 _MISSING = re.compile(r'no element "(\S+)"')
@@ -157,13 +156,16 @@ class GstConnection(Connection):
         self._listener.start()
         self._reader = io.BufferedReader(TimedPipe(ours, seconds))
         try:
-            self._first = self._read()
-            if self._first is None:
+            self._format: RawFormat | None = None
+            first = self._read()
+            if first is None:
                 raise SourceError(f"{name} ended without a picture", _HINT)
         except BaseException:
             self.close()
             raise
-        self.size = (self._first.shape[1], self._first.shape[0])
+        self._first = first
+        with suppress(DataError):  # a damaged one is named when it is taken
+            self.size = first().shape[1::-1]
 
     def _listen(self) -> None:
         """Read the child's messages, so that it does not block on them, and keep the last ones."""
@@ -173,20 +175,29 @@ class GstConnection(Connection):
 
     def __iter__(self) -> Iterator[Picture]:
         """Yield pictures until the pipeline ends of itself."""
-        picture = self._first
+        picture: Picture | None = self._first
         while picture is not None:
-            yield partial(np.asarray, picture)
+            yield picture
             picture = self._read()
 
-    def _read(self) -> UInt8 | None:
-        """The next picture, (H, W, 3) uint8 RGB, or None where the pipeline ended of itself."""
+    def _read(self) -> Picture | None:
+        """The next picture, or None where the pipeline ended of itself."""
         try:
-            if (size := self._read_size()) is not None:
-                picture = np.empty((size[1], size[0], 3), np.uint8)
-                if self._reader.readinto(picture.data.cast("B")) == picture.nbytes:
-                    return picture
+            while header := self._reader.read(HEADER_BYTES):
+                kind, size = payload(header)
+                if size > _LARGEST:
+                    raise ValueError(f"a payload of {size} bytes")
+                data = np.empty(size, np.uint8)
+                if self._reader.readinto(data.data) != size:
+                    break
+                if kind == CAPS:
+                    self._format = RawFormat.parse(data.tobytes().decode("ascii", "replace"))
+                elif kind == BUFFER and self._format is not None:
+                    return partial(self._convert, self._format, data)
         except TimeoutError as error:
             raise self._failure(str(error)) from None
+        except (KeyError, ValueError):
+            raise self._failure("what it sends are no pictures") from None
         try:
             code = self._child.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -195,13 +206,10 @@ class GstConnection(Connection):
             raise self._failure(f"{_TOOL} ended with code {code}")
         return None
 
-    def _read_size(self) -> tuple[int, int] | None:
-        """(width, height) from the header: ``P6``, ``640 480``, ``255``, a line each; None at the end."""
-        header = b"".join(self._reader.readline(_HEADER_BYTES) for _ in range(3))
-        match = _HEADER.fullmatch(header)
-        if match is None and header:
-            raise self._failure("what it sends are no pictures")
-        return None if match is None else (int(match[1]), int(match[2]))
+    def _convert(self, stored: RawFormat, data: UInt8) -> UInt8:
+        if len(data) < stored.size:
+            raise DataError(f"a picture of {self._name} is cut short")
+        return stored.to_rgb(data)
 
     def _failure(self, otherwise: str) -> SourceError:
         """What GStreamer says went wrong, or else what was seen from here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -135,8 +136,7 @@ class Recording:
             failures = 0
             if packet.size:
                 self._read += 1
-                if packet.dts is not None and packet.time_base is not None:
-                    self._beat.add(float(packet.dts * packet.time_base))
+                self._beat.add(_seconds(packet.dts, packet.time_base))
             yield packet
 
     def _count_missing(self) -> int:
@@ -169,10 +169,10 @@ class Recording:
         packets = self._packets()
         first: float | None = None
         for packet in packets:
-            if packet.dts is None or packet.pts is None or packet.time_base is None:
+            shown, sent = (_seconds(stamp, packet.time_base) for stamp in (packet.pts, packet.dts))
+            if shown is None or sent is None:
                 kept.append(packet)
                 continue
-            shown, sent = float(packet.pts * packet.time_base), float(packet.dts * packet.time_base)
             now = decoding.time(sent)
             first = first if first is not None else shown + (decoding.shift or 0.0)
             if packet.is_keyframe:
@@ -191,3 +191,7 @@ class Recording:
         self._container.close()
         if self._file is not None:
             self._file.close()
+
+
+def _seconds(stamp: int | None, base: Fraction | None) -> float | None:
+    return None if stamp is None or base is None else float(stamp * base)

@@ -285,7 +285,7 @@ def test_gstreamer_and_csi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
     tool.chmod(0o755)
     lacking = media.probe_gstreamer()
-    assert lacking.reason == "GStreamer 1.20.3 lacks pnmenc, so gst: cannot work" and not lacking.optional
+    assert lacking.reason == "GStreamer 1.20.3 lacks gdppay, so gst: cannot work" and not lacking.optional
     assert lacking.hint == "sudo apt-get install gstreamer1.0-plugins-bad"
     assert "argus_socket" in str(media.probe_csi(jetson=True).hint)
     write(tool, "#!/bin/sh\nexit 0\n")
