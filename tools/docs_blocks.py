@@ -91,7 +91,7 @@ def _default(parameter: Any) -> str:
 
 def training_defaults() -> str:
     """The settings of training that METHOD.md discusses, with their defaults."""
-    from rmatk.config import LOSS_WEIGHTS, TrainConfig, default_blocks
+    from rmatk.config import LOSS_WEIGHTS, TrainConfig, default_blocks, photos_per_step
     from rmatk.data.photos import MOST_VALIDATION_SHOTS
 
     config = TrainConfig()
@@ -101,7 +101,7 @@ def training_defaults() -> str:
         ("optimiser", f"{config.optimizer}, weight decay {config.weight_decay:g}"),
         ("peak learning rate", f"{config.lr:g}, cosine to zero, no warm-up"),
         ("epochs", config.epochs),
-        ("photos per step", config.batch),
+        ("photos per step", f"{photos_per_step(config, 1)}, or an eighth of the classes if more"),
         ("bottleneck r", config.rank),
         ("scale s", f"{config.scale:g}"),
         ("adapted blocks", f"two thirds of a tower, {default_blocks(12)} of 12"),
@@ -253,6 +253,12 @@ def decisions() -> str:
     return table(("number", "decision"), rows)
 
 
+def sample_parity() -> str:
+    """A bundle compared with its run on test photos."""
+    command = "rmatk parity bundle trashnet/test --against run"
+    return docs_samples.parity("parity.json", command, "photos in trashnet/test")
+
+
 def sample_bisection() -> str:
     """A bundle in which two signs of a LayerNorm were changed."""
     from rmatk.cli.console import TRAINED_ON
@@ -272,6 +278,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "modules": modules,
     "run fields": run_record,
     "sample bisection": sample_bisection,
+    "sample parity": sample_parity,
     "sidecar fields": sidecar,
     "tolerances": tolerances,
     "training defaults": training_defaults,

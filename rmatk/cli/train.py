@@ -45,7 +45,10 @@ def train(
     shots: Annotated[int, typer.Option(metavar="N", help="Training photos per class.")] = 16,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of every random draw.")] = 1,
     epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training photos.")] = 20,
-    batch: Annotated[int, typer.Option(metavar="N", help="Photos per step.")] = 16,
+    batch: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Photos per step; by default 16, or an eighth of the classes."),
+    ] = None,
     lr: Annotated[float, typer.Option(metavar="X", help="Peak learning rate.")] = 3e-3,
     optimizer: Annotated[
         Literal["adamw", "sgd"], typer.Option(metavar="NAME", help="adamw or sgd.")

@@ -93,10 +93,38 @@ class AdaptedTower(nn.Module):
         """What ``lower`` gave -> adapted features (N, De), unit length."""
         return self._upper(x, lengths, None)
 
-    def reconstructed(self, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As ``adapted``, with the sum over blocks of the reconstruction error, a scalar."""
+    def reconstructed(
+        self, x: Tensor, lengths: Tensor | None, shared: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As ``adapted``, with the sum over blocks of the reconstruction error, a scalar.
+
+        ``shared`` (1, P, D): what ``lower`` gave of tokens that begin all N samples of a causal tower ("a
+        photo of a"), whose outputs no later token changes; they are left out of ``x`` and run once. The
+        error counts them N times, as if they stood in every sample.
+        """
         errors: list[Tensor] = []
-        return self._upper(x, lengths, errors), torch.stack(errors).sum()
+        if shared is None:
+            return self._upper(x, lengths, errors), torch.stack(errors).sum()
+        return self._upper_behind(shared, x, lengths, errors), torch.stack(errors).sum()
+
+    def _upper_behind(
+        self, shared: Tensor, x: Tensor, lengths: Tensor | None, errors: list[Tensor]
+    ) -> Tensor:
+        first = shared.shape[1]
+        mask = self.tower.mask(first + x.shape[1])
+        assert mask is not None and lengths is not None
+        once = first * len(x) / (first * len(x) + lengths.sum())
+        for index, module in self.blocks.items():
+            block: Any = self.tower.blocks[int(index)]
+            adapter = cast(DualBranchAdapter, module)
+            before, u = block.norm(shared), block.norm(x)
+            shared = block(shared, before, mask[:first, :first]) + self.scale * adapter.adapt(before)
+            x = block(x, u, mask[first:], before) + self.scale * adapter.adapt(u)
+            parts = []
+            for own, own_lengths in ((before.detach(), None), (u.detach(), lengths)):
+                parts.append(reconstruction_error(adapter.reconstruct(own), own, own_lengths))
+            errors.append(once * parts[0] + (1 - once) * parts[1])
+        return self.tower.head(x, lengths)
 
     def _upper(self, x: Tensor, lengths: Tensor | None, errors: list[Tensor] | None) -> Tensor:
         mask = self.tower.mask(x.shape[1])

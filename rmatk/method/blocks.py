@@ -21,13 +21,14 @@ class Block(nn.Module):
         """The block's own first LayerNorm: (N, L, D) -> (N, L, D)."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, u: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, u: Tensor, mask: Tensor | None, before: Tensor | None = None) -> Tensor:
         """What the block gives.
 
         Args:
             x: (N, L, D) what the block reads.
             u: (N, L, D) ``norm(x)``.
-            mask: additive attention mask (L, L), or None.
+            mask: additive attention mask (L, P + L), or None.
+            before: (1, P, D) ``norm`` of tokens that stand before those of every sample, to be attended to.
 
         Returns:
             (N, L, D).
@@ -46,11 +47,16 @@ class OpenClipBlock(Block):
         """See :meth:`Block.norm`."""
         return cast(Tensor, self.block.ln_1(x))
 
-    def forward(self, x: Tensor, u: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, u: Tensor, mask: Tensor | None, before: Tensor | None = None) -> Tensor:
         """See :meth:`Block.forward`."""
         block, attention = self.block, self.block.attn
         qkv = F.linear(u, attention.in_proj_weight, attention.in_proj_bias)
         q, k, v = _heads(qkv, attention.num_heads)
+        if before is not None:
+            shared = F.linear(before, attention.in_proj_weight, attention.in_proj_bias)
+            _, first_k, first_v = _heads(shared, attention.num_heads)
+            k = torch.cat([first_k.expand(len(k), -1, -1, -1), k], dim=2)
+            v = torch.cat([first_v.expand(len(v), -1, -1, -1), v], dim=2)
         mixed = attention.out_proj(_together(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)))
         x = x + block.ls_1(mixed)
         return cast(Tensor, x + block.ls_2(block.mlp(block.ln_2(x))))
@@ -73,8 +79,8 @@ class TimmBlock(Block):
         """See :meth:`Block.norm`."""
         return cast(Tensor, self.block.norm1(x))
 
-    def forward(self, x: Tensor, u: Tensor, mask: Tensor | None) -> Tensor:
-        """See :meth:`Block.forward`."""
+    def forward(self, x: Tensor, u: Tensor, mask: Tensor | None, before: Tensor | None = None) -> Tensor:
+        """See :meth:`Block.forward`; image towers have nothing ``before``."""
         block, attention = self.block, self.block.attn
         q, k, v = _heads(attention.qkv(u), attention.num_heads)
         q, k = attention.q_norm(q), attention.k_norm(k)

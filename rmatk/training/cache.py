@@ -33,7 +33,9 @@ CacheMode = Literal["auto", "memory", "disk", "off"]
 MEMORY_BUDGET = 2 << 30
 """Bytes of activations that ``auto`` keeps in memory: about 3,500 photos of a ViT-B/16."""
 PROMPTS_AT_ONCE = 256
-"""Prompts that go through the text tower together: about 0.3 GB of activations with ViT-B/16's."""
+"""Prompts that go through the text tower together: about 0.5 GB of activations with ViT-B/16's."""
+STEP_MEMORY = 2 << 30
+"""Bytes of the text tower's activations that a step may keep for its backward pass."""
 _KEPT_OF_A_BLOCK = 11  # measured: bytes that one block keeps for the backward pass, per byte of its input
 _BATCH = 32
 
@@ -123,41 +125,59 @@ class TextCache:
 
     ``parts``: what the first adapted block reads of up to :data:`PROMPTS_AT_ONCE` prompts (P, L, D), and
     their lengths (P,) or None; each is as long as its longest prompt, and prompts of like length are
-    together. ``place`` (C * T,) int64: where each prompt, class by class, stands in the joined parts.
-    ``frozen`` (C, De).
+    together. ``first``: how many tokens begin all prompts of a causal tower. ``place`` (C * T,) int64: where
+    each prompt, class by class, stands in the joined parts. ``frozen`` (C, De).
     """
 
     parts: tuple[tuple[Tensor, Tensor | None], ...]
     place: Tensor
     frozen: Tensor
     templates: int
+    first: int = 0
 
     def classes(self, prompts: Sequence[Tensor]) -> Tensor:
         """Features of every part's prompts (P, De) -> class embeddings (C, De), unit length."""
         return mean_of_templates(torch.cat(list(prompts))[self.place], self.templates)
+
+    def _input(self, x: Tensor, lengths: Tensor | None) -> tuple[Any, ...]:
+        """A part for :meth:`AdaptedTower.reconstructed`, what all its prompts begin with apart."""
+        if not self.first or lengths is None or len(x) < 2:
+            return x, lengths, None
+        return x[:, self.first :], lengths - self.first, x[:1, : self.first]
 
     def notes(self, blocks: int) -> tuple[str, ...]:
         """What the prompts cost at every step of ``blocks`` adapted blocks; nothing where they are few."""
         if len(self.parts) == 1:
             return ()
         kept = sum(x.nbytes for x, _ in self.parts)
-        used = _KEPT_OF_A_BLOCK * blocks * max(x.nbytes for x, _ in self.parts)
+        used = self._activations(blocks)
+        if used > STEP_MEMORY:
+            used = _KEPT_OF_A_BLOCK * blocks * max(x.nbytes for x, _ in self.parts)
         return (
             f"{len(self.place)} prompts pass the text tower at every step, {PROMPTS_AT_ONCE} at a time: "
             f"{kept / 1e6:,.0f} MB are kept of them, and about {used / 1e6:,.0f} MB are used in a step",
         )
 
+    def _activations(self, blocks: int) -> int:
+        """Bytes that the backward pass of all parts would need at once, about."""
+        read = sum(x.nbytes * (x.shape[1] - self.first) // x.shape[1] for x, _ in self.parts)
+        return _KEPT_OF_A_BLOCK * blocks * read
+
     def reconstructed(self, model: AdaptedClip) -> tuple[Tensor, Tensor]:
         """Class embeddings (C, De) and the text tower's reconstruction error, as if all ran at once.
 
-        Of several parts none keeps its activations: the backward pass runs each once more. The error is a
-        mean over real tokens, hence the parts' errors weighted by theirs.
+        Where all parts would need more than :data:`STEP_MEMORY`, none keeps its activations: the backward
+        pass runs each once more. The error is a mean over real tokens, hence the parts' errors weighted by
+        theirs.
         """
-        run = model.text.reconstructed
-        if len(self.parts) == 1:
-            prompts, error = run(*self.parts[0])
+        run, inputs = model.text.reconstructed, [self._input(*part) for part in self.parts]
+        if len(inputs) == 1:
+            prompts, error = run(*inputs[0])
             return self.classes([prompts]), error
-        done = [checkpoint(run, *part, use_reentrant=False) for part in self.parts]
+        if self._activations(len(model.text.blocks)) > STEP_MEMORY:
+            done = [checkpoint(run, *part, use_reentrant=False) for part in inputs]
+        else:
+            done = [run(*part) for part in inputs]
         tokens = [float(x.shape[0] * x.shape[1] if n is None else n.sum()) for x, n in self.parts]
         errors = torch.stack([error for _, error in done])
         weights = errors.new_tensor(tokens) / sum(tokens)
@@ -225,14 +245,20 @@ def stream_images(
 def cache_texts(model: AdaptedClip, names: Sequence[str], templates: Sequence[str]) -> TextCache:
     """Run the text tower's frozen part over every class's prompts."""
     tokens = model.tokens(names, templates)
+    tower: Any = model.text.tower
+    lengths = None if tower.mask(1) is None else tower.lengths(tokens)
     order = torch.arange(len(tokens), device=tokens.device)
-    if len(tokens) > PROMPTS_AT_ONCE:
-        tower: Any = model.text.tower
-        order = tower.lengths(tokens).argsort(stable=True)
+    first = 0
+    if lengths is not None:
+        order = lengths.argsort(stable=True) if len(tokens) > PROMPTS_AT_ONCE else order
+        same = (tokens == tokens[:1]).all(dim=0)[: int(lengths.min()) - 1]
+        first = int(same.int().cumprod(dim=0).sum())
     parts = [model.text.lower(tokens[own]) for own in torch.split(order, PROMPTS_AT_ONCE)]
     frozen = torch.cat([model.text.frozen(*part) for part in parts])
     place = order.argsort()
-    return TextCache(tuple(parts), place, mean_of_templates(frozen[place], len(templates)), len(templates))
+    return TextCache(
+        tuple(parts), place, mean_of_templates(frozen[place], len(templates)), len(templates), first
+    )
 
 
 @torch.no_grad()

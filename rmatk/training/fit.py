@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmatk.config import TrainConfig
+from rmatk.config import TrainConfig, photos_per_step
 from rmatk.method.losses import LossTerms, classification, consistency
 from rmatk.method.model import AdaptedClip
 from rmatk.training import distributed
@@ -48,9 +48,12 @@ def fit(
     state = state or TrainState(model, config)
     device = model.backbone.device
     precision = resolved(config.precision, device)
-    per_epoch = math.ceil(len(images.labels) / config.batch)
+    batch = photos_per_step(config, len(text.frozen))
+    per_epoch = math.ceil(len(images.labels) / batch)
     total = config.epochs * per_epoch
-    for number, chosen in itertools.islice(enumerate(_batches(images.labels, config)), state.step, None):
+    for number, chosen in itertools.islice(
+        enumerate(_batches(images.labels, config, batch)), state.step, None
+    ):
         epoch = number // per_epoch + 1
         lr = config.lr * 0.5 * (1 + math.cos(math.pi * number / total))
         state.optimizer.param_groups[0]["lr"] = lr
@@ -72,12 +75,12 @@ def fit(
         yield Step(number + 1, epoch, lr, values.pop("accuracy"), len(chosen), values)
 
 
-def _batches(labels: Tensor, config: TrainConfig) -> Iterator[Tensor]:
+def _batches(labels: Tensor, config: TrainConfig, batch: int) -> Iterator[Tensor]:
     """The photos of every step, each epoch in an order of its own that the seed alone decides."""
     order = np.random.default_rng(config.seed)
     for _ in range(config.epochs):
         shuffled = torch.from_numpy(order.permutation(len(labels))).to(labels.device)
-        yield from torch.split(shuffled, config.batch)
+        yield from torch.split(shuffled, batch)
 
 
 def losses(

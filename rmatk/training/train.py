@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rmatk.backbones.backbone import Backbone
 from rmatk.calibration import Calibration, calibrate
-from rmatk.config import Execution, TrainConfig
+from rmatk.config import Execution, TrainConfig, photos_per_step
 from rmatk.data.class_names import check_twins, codes_note
 from rmatk.data.duplicates import Fingerprints, fingerprints, joined, repeated_notes
 from rmatk.data.formats import open_dataset, prompts
@@ -109,6 +109,7 @@ def train(
         config,
         image_blocks=len(model.image.blocks),
         text_blocks=len(model.text.blocks),
+        batch=photos_per_step(config, len(dataset.class_names)),
         precision=resolved(config.precision, backbone.device),
     )
     if distributed.is_main():
@@ -149,7 +150,10 @@ def _train_in(
     identity = _identity(config, model.backbone, shots)
     load_checkpoint(work, state, identity)
     count = len(shots.train.flat()[0])
-    listener.started(count + len(shots.validation.flat()[0]), config.epochs * math.ceil(count / config.batch))
+    listener.started(
+        count + len(shots.validation.flat()[0]),
+        config.epochs * math.ceil(count / photos_per_step(config, len(shots.train.class_names))),
+    )
     text = cache_texts(model, shots.train.class_names, config.templates)
     listener.noted(text.notes(len(model.text.blocks)))
     images, prints = _images(model, shots, config, execution, work, listener)

@@ -445,3 +445,25 @@ def test_a_picture_in_two_classes_is_told_before_training(tiny, tmp_path):
 
     train(TRAIN, tiny, data, tmp_path / "run", Hearing())
     assert any("1 pictures are in two classes" in note for note in told)
+
+
+# many classes: no result in minutes, every step running and keeping all prompts, and nothing said of it
+
+
+def test_many_classes_cost_in_proportion_and_say_what_before(rmatk, tmp_path, monkeypatch):
+    from rmatk.cli import progress_lines
+
+    monkeypatch.setattr(progress_lines, "FIRST", 0.0)
+    monkeypatch.setattr(progress_lines, "EVERY", 0.2)
+    data = photos(
+        tmp_path / "ds", *(f"kind {a}{b}" for a in "abcdefghijklmnopqr" for b in "abcdefghijklmnop"), count=2
+    )
+    options = ("--model", "rmatk-micro", "--shots", 2, "--epochs", 1)
+    code, _, err = rmatk("train", data, "-o", tmp_path / "run", *options)
+    assert code == 0, err
+    steps = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(steps) == 2 * 288 // (288 // 8), "an epoch has as many steps as one of few classes"
+    said = err.splitlines()
+    memory = next(n for n, line in enumerate(said) if "288 prompts pass the text tower at every step" in line)
+    first = next(n for n, line in enumerate(said) if line.startswith("training "))
+    assert "MB are used in a step" in said[memory] and memory < first and " left" in said[-1]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -14,8 +16,10 @@ NAMES = tuple(f"{'blue ' * (n % 4)}dot number {n}" for n in range(23))
 
 
 @pytest.mark.parametrize("templates", [("a photo of a {}.",), ("a photo of a {}.", "my {}")])
-def test_prompts_in_parts_give_the_losses_and_gradients_of_all_at_once(tiny, monkeypatch, templates):
-    """The naive loop runs every prompt at its whole length at once; parts are cut and run twice."""
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+def test_prompts_in_parts_give_the_losses_and_gradients_of_all_at_once(tiny, monkeypatch, templates, memory):
+    """The naive loop runs every prompt whole and all at once; parts are cut, and share their first tokens."""
+    monkeypatch.setattr(rmatk.training.cache, "STEP_MEMORY", memory)
     config = TrainConfig(batch=8, rank=6, epochs=1, templates=templates, precision="fp32")
     found = []
     for most in (1000, 5):
@@ -28,6 +32,9 @@ def test_prompts_in_parts_give_the_losses_and_gradients_of_all_at_once(tiny, mon
         x, _ = model.image.lower(torch.randn(30, 3, 32, 32, generator=draw))
         images = ImageCache(x, model.image.frozen(x, None), torch.arange(30) % len(NAMES))
         text = cache_texts(model, NAMES, templates)
+        assert text.first == (5 if len(templates) == 1 else 1)
+        if most == 1000:
+            text = dataclasses.replace(text, first=0)
         assert (len(text.parts) > 1) == (most == 5)
         terms, _ = losses(model, images, text, torch.arange(8), config)
         torch.autograd.backward(terms.total)
