@@ -21,9 +21,7 @@ from rmatk_runtime.pictures.files import is_image, natural_key
 from rmatk_runtime.pictures.walk import PassedOver, is_leftover, subfolders, walk
 
 _COMPANION = re.compile(r"_?un(label|sup|annotat|known|sorted).*|extra|predict.*|submission.*", re.IGNORECASE)
-_WRAPPER = re.compile(
-    r"(all|raw|the)?[\W_]*(data|datasets?|images?|imgs?|jpe?gs?|pngs?|photos?|pictures?)", re.I
-)
+_WRAPPER = re.compile(r".*(data|datasets?|images?|imgs?|jpe?gs?|pngs?|photos?|pictures?|categories)", re.I)
 
 
 @dataclass(frozen=True)

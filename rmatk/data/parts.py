@@ -12,9 +12,9 @@ from typing import Literal
 Part = Literal["train", "val", "test"]
 
 _WORDS: dict[str, Part] = {
-    **dict.fromkeys(("train", "training", "trn", "trainval", "trainset", "trainingset"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "valset", "validationset"), "val"),
-    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "holdout", "testset"), "test"),
+    **dict.fromkeys(("train", "training", "trn", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "holdout"), "test"),
 }
 _BESIDE = re.compile("(data)?set|data|images?|imgs?|photos?|pictures?|split|part|partition|folder|samples")
 _OF_LISTS = re.compile(f"{_BESIDE.pattern}|labels?|annotations?|classes|list|files|meta(data)?")
@@ -26,8 +26,8 @@ def part_of(name: str, *, file: bool = False) -> Part | None:
     ``file``: a list's name without its ending, which may also say that it holds labels.
     """
     words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
-    left = [word for word in words if not (_OF_LISTS if file else _BESIDE).fullmatch(word)]
-    return _WORDS.get("".join(left)) if left else None
+    left = "".join(word for word in words if not (_OF_LISTS if file else _BESIDE).fullmatch(word))
+    return _WORDS.get(left) or _WORDS.get(re.sub(r"(data|dataset|set|images?|imgs?|photos?)$", "", left))
 
 
 def fallbacks(part: Part) -> tuple[Part, ...]:

@@ -29,8 +29,10 @@ class Photos:
         self.source, self.folders = source, list(folders)
         self._names: dict[Path, dict[str, list[str]]] = {}
 
-    def find(self, text: str, where: str) -> Path:
+    def find(self, text: str, where: str, above: Sequence[str] = ()) -> Path:
         """The photo that ``text`` names; ``where``: the line, for messages.
+
+        ``above``: folders that ``text`` may be in, such as its class; tried where it is not found as it is.
 
         Raises:
             DataError: a path on a Windows drive.
@@ -44,6 +46,9 @@ class Photos:
             if (found := self._in(folder, text)) is not None:
                 if number:  # the others are there too
                     self.folders.insert(0, self.folders.pop(number))
+                return found
+        for own in above:
+            if (found := self._in(self.source.parent, f"{own}/{text}")) is not None:
                 return found
         return self.folders[0] / text.replace("\\", "/")
 

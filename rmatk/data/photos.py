@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from rmatk.data.class_names import class_name
+from rmatk.data.parts import part_of
 from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.files import path_text
@@ -38,6 +40,7 @@ MOST_VALIDATION_SHOTS = 4
 VALIDATION_SHOTS = 32
 """In all, if photos are there: what temperature and reject threshold are fitted to."""
 _LISTED = 20
+_UNLABELLED = re.compile(r"_?un[-_ ]?label+ed", re.IGNORECASE)  # FiftyOne's _unlabeled
 _WITH_HEIC = " (pip install 'rmatk[heic]' to read them)"
 
 
@@ -129,6 +132,8 @@ def read_folder(
     if not root.is_dir():
         raise DataError(f"expected a folder of photos, found nothing at {root}", LAYOUT_HINT)
     folders = sorted(subfolders(root, passed), key=lambda folder: natural_key(folder.name))
+    unlabelled = [folder for folder in folders if _UNLABELLED.fullmatch(folder.name)]
+    folders = [folder for folder in folders if folder not in unlabelled]
     loose = sum(is_image(file) and not is_leftover(file.name) for file in root.iterdir())
     if not folders:
         raise DataError(
@@ -155,6 +160,12 @@ def read_folder(
     notes = [f"not read, since they are no images by their names: {others}"] if others else []
     if loose:
         notes.append(f"not read, in no class folder: {loose} images directly in {root}")
+    if unlabelled:
+        notes.append(f"not read, since their photos have no class: {', '.join(f.name for f in unlabelled)}")
+    if lists := sorted(file.name for file in root.glob("*.txt") if part_of(file.stem, file=True)):
+        notes.append(
+            f"not read, lists of parts as text: {', '.join(lists)}; a CSV of path,label,split is read"
+        )
     return Dataset(root, names, files, notes=tuple(notes))
 
 
@@ -185,9 +196,12 @@ def few_shot(dataset: Dataset, shots: int, seed: int) -> FewShot:
         DataError: one class only.
     """
     if len(dataset.class_names) < 2:
+        places = [Path(name).parts for name in dataset.relative()]
+        nested = len({place[1] for place in places if len(place) > 2}) > 1
+        inner = f"if the folders in it are the classes, give {dataset.root / places[0][0]} as DATA"
         raise DataError(
             f"expected at least two classes, found only {dataset.class_names[0]!r} in {dataset.root}",
-            "add a second class: photos of what it must be distinguished from",
+            inner if nested else "add a second class: photos of what it must be distinguished from",
         )
     kept = max(min(shots, MOST_VALIDATION_SHOTS), math.ceil(VALIDATION_SHOTS / len(dataset.class_names)))
     train, validation = [], []

@@ -69,7 +69,10 @@ def read_table(path: Path, part: Part | None = None, folders: Sequence[Path] = (
         if len(row) <= max(columns.path, columns.label or 0) or not row[columns.path]:
             raise _malformed(path, number, row)
         label = _label(path, number, row, columns)
-        files.setdefault(label, []).append(photos.find(row[columns.path], f"line {number}"))
+        raw = _value(row, columns.label) if columns.label is not None else label
+        split = _value(row, columns.split) if columns.split is not None else ""
+        above = (f"{split}/{raw}", raw, split) if split else (raw,)
+        files.setdefault(label, []).append(photos.find(row[columns.path], f"line {number}", above))
     names = sorted(files, key=natural_key)
     return Dataset(path.parent, tuple(names), tuple(tuple(files[name]) for name in names), notes=notes)
 

@@ -85,6 +85,36 @@ def test_parts_of_a_roboflow_export_beside_unlabeled_photos(tmp_path):
     assert dataset.notes == ("not read, beside the parts: unlabeled",)
 
 
+@pytest.mark.parametrize(
+    ("folders", "part", "expected"),
+    [
+        (("PetImages/Cat", "PetImages/Dog"), "train", ("Cat", "Dog")),
+        (("training_set/training_set/cats", "training_set/training_set/dogs", "test_set/test_set/cats"),
+         "train", ("cats", "dogs")),
+        (("train/images/a", "train/images/b", "test/images/a"), "test", ("a",)),
+        (("TrainingData/a", "TrainingData/b", "TestingData/b"), "test", ("b",)),
+        (("trainset/a", "trainset/b", "valset/b"), "test", ("b",)),
+        (("1_train/a", "1_train/b", "2_val/a", "3_test/b"), "test", ("b",)),
+        (("Animals-1/train/a", "Animals-1/train/b", "__MACOSX/Animals-1"), "train", ("a", "b")),
+        (("dataset/Dataset/Train/a", "dataset/Dataset/Train/b", "dataset/Dataset/Test/a"), "test", ("a",)),
+        (("a", "b", "_unlabeled"), "train", ("a", "b")),
+        (("images/train/a", "images/train/b", "images/val/a", "labels"), "test", ("a",)),
+    ],
+)  # fmt: skip
+def test_parts_and_classes_of_exports_in_use(tmp_path, folders, part, expected):
+    photos(tmp_path, *folders)
+    for photo_of_none in (tmp_path / "labels").glob("*"):  # YOLO's folder of text files
+        photo_of_none.unlink()
+    assert names_of(tmp_path, part)[0] == expected
+
+
+def test_one_class_whose_folders_may_be_the_classes_is_refused_by_name(tmp_path):
+    photos(tmp_path, "zoo/cat", "zoo/dog")
+    with pytest.raises(DataError, match="found only 'zoo'") as caught:
+        few_shot(open_dataset(tmp_path, "train"), 2, 1)
+    assert caught.value.hint == f"if the folders in it are the classes, give {tmp_path / 'zoo'} as DATA"
+
+
 def test_parts_with_an_unlabelled_test_part_are_measured_on_val(tmp_path):
     photos(tmp_path, "train/cat", "train/dog", "val/cat", "val/dog", "test")
     dataset = open_dataset(tmp_path, "test")
@@ -140,6 +170,13 @@ def test_parts_in_a_column_of_a_table(tmp_path):
     (tmp_path / "all.csv").write_text("\n".join(lines))
     assert names_of(tmp_path / "all.csv", "train") == (("cat", "dog"), 2)
     assert names_of(tmp_path / "all.csv", "test") == (("dog",), 1)
+
+
+def test_a_table_of_names_whose_folders_are_columns(tmp_path):
+    photos(tmp_path, "train/cat", "train/dog", "test/cat")
+    (tmp_path / "list.csv").write_text("split,class,file\ntrain,cat,0.png\ntrain,dog,0.png\ntest,cat,0.png\n")
+    files = open_dataset(tmp_path / "list.csv", "train").flat()[0]
+    assert [file.relative_to(tmp_path).as_posix() for file in files] == ["train/cat/0.png", "train/dog/0.png"]
 
 
 def test_kaggle_has_ids_without_endings_in_a_table_beside_the_photos(tmp_path):
