@@ -120,7 +120,7 @@ def view(image: Image.Image, number: int, rng: np.random.Generator) -> Image.Ima
 def stem_maps(mirrors: Path, out: Path, name: str, number: int, teacher: Any) -> Path:
     """Write a view of every photo of a set as stem maps (N, 49, 320) float16; a killed run goes on.
 
-    Beside it lies ``<name>.json``: the photos' paths.
+    ``<name>.json`` in the same folder has the paths of the photos.
     """
     target, partial = out / f"{name}_{number}.npy", out / f"{name}_{number}.part.npy"
     if target.exists():

@@ -28,7 +28,7 @@ LAYERS, HEADS, EPS, LONGEST = 6, 12, 1e-12, 96
 
 
 def folder_of(package: str) -> Path:
-    """Where an installed package lies; it is not imported.
+    """The folder of an installed package, which is not imported.
 
     Raises:
         SystemExit: it is not installed.
