@@ -3,10 +3,10 @@
     python -m tools.eval_small --data DATA --seeds 1,2,3,4,5 --json
 
 ``DATA`` holds labelled photos, ``caltech101_50``, ``trashnet`` and ``eurosat``, none of which the model was
-trained on. Accuracies are in percent: mean and sample deviation over the seeds, each of which draws its shots
-and trains from the start. ``hm``: base-to-new on caltech101_50, by method, and RMAdapter minus each other method over
-the same seeds, with the standard error of that difference. ``transfer_points``: average over the other sets
-after training on caltech101_50, minus zero-shot. ``latency_ms``: the folded fp32 graph, one photo, one core.
+trained on. Accuracies are in percent: mean and sample deviation over the seeds, each of which draws its own
+shots. ``hm``: base-to-new on caltech101_50, by method, and RMAdapter minus each other method over the same
+seeds, with the standard error of that difference. ``transfer_points``: average over the other sets after
+training on caltech101_50, minus zero-shot. ``latency_ms``: the folded fp32 graph, one photo, one core.
 """
 
 from __future__ import annotations
