@@ -10,7 +10,7 @@ folder and the result are compared with those of a command that was never killed
 Counted (the last line with --json): ``kills`` that hit a running command; ``half_written``: a file that is
 there and cannot be used; ``leftovers``: temporary files after the next run; ``wrong``: another result, or a
 next run that fails. ``disks``: commands on a full or read-only disk (a tmpfs; needs the right to mount) that
-end with a named error, and that run once there is room.
+end with a named error, and that run once there is space.
 """
 
 from __future__ import annotations

@@ -164,14 +164,21 @@ def live_limits() -> str:
 
 def web_limits() -> str:
     """Limits of the web page."""
-    from rmatk_runtime.web import guard, meter, snapshots
+    from rmatk_runtime.web import limits, meter, protocol, snapshots
     from rmatk_runtime.web.api import WAIT
     from rmatk_runtime.web.live import LONGEST_SIDE
     from rmatk_runtime.web.server import SHORTEST_TOKEN
 
     rows = (
         ("characters of a token, at least", SHORTEST_TOKEN),
-        ("size of a request body, at most", f"{guard.MOST_BYTES >> 20} MiB"),
+        ("size of a request body, at most", f"{limits.MOST_BYTES >> 20} MiB"),
+        ("all bodies in memory together, at most", f"{limits.BODIES >> 20} MiB"),
+        ("time in which a body must arrive", f"{limits.BODY_SECONDS:g} s"),
+        ("time without a request after which a connection is closed", f"{protocol.HEADER_SECONDS:g} s"),
+        ("connections at once, at most", protocol.MOST_CONNECTIONS),
+        ("pixels of a picture that is sent, at most", f"{limits.MOST_PIXELS / 1e6:g} million"),
+        ("pictures that wait for their turn, at most", limits.QUEUE),
+        ("wrong tokens per address and minute, at most", limits.ATTEMPTS),
         ("longest side of a picture on the page", f"{LONGEST_SIDE} pixels"),
         ("wait of `/v1/frame` for a newer result", f"{WAIT:g} s"),
         ("time without a result after which `/healthz` answers 503", f"{meter.STALLED:g} s"),

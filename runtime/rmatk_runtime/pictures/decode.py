@@ -50,11 +50,12 @@ class Decoding(msgspec.Struct, frozen=True):
 
     ``stretch``: of 16-bit greyscale. ``draft``: (width, height) that is enough on both sides: JPEGs of more
     than twice that are decoded at a half, a quarter or an eighth of their size, which is far cheaper and not
-    exact; None: in full.
+    exact; None: in full. ``pixels``: larger pictures are refused.
     """
 
     stretch: Stretch = None
     draft: tuple[int, int] | None = None
+    pixels: int = MOST_PIXELS
 
 
 EXACT = Decoding()
@@ -98,7 +99,7 @@ def _decode(file: BinaryIO, name: str, decoding: Decoding) -> Image.Image:
     file.seek(0)
     try:
         if kind == "HEIC":
-            return read_heic(_bytes(file, name), name, MOST_PIXELS)
+            return read_heic(_bytes(file, name), name, decoding.pixels)
         return _with_pillow(file, kind, name, decoding)
     except DataError:
         raise
@@ -118,7 +119,7 @@ def _with_pillow(file: BinaryIO, kind: str, name: str, decoding: Decoding) -> Im
     elif kind == "AVIF":
         file = io.BytesIO(bare_avif(_bytes(file, name)))
     with Image.open(file, formats=(kind,)) as image:
-        check_pixels(image.size, name)
+        check_pixels(image.size, name, decoding.pixels)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             turned = _tiff_orientation(image)
         elif kind in ("WEBP", "AVIF"):
@@ -151,20 +152,20 @@ def _tiff_orientation(image: TiffImagePlugin.TiffImageFile) -> int:
         return 1
 
 
-def check_pixels(size: tuple[int, int], name: str) -> None:
+def check_pixels(size: tuple[int, int], name: str, pixels: int = MOST_PIXELS) -> None:
     """Hold that a picture may be decoded.
 
     Raises:
-        DataError: more than :data:`MOST_PIXELS`.
+        DataError: more than ``pixels``, or than Pillow's own limit.
     """
-    if size[0] * size[1] > min(MOST_PIXELS, Image.MAX_IMAGE_PIXELS or MOST_PIXELS):
-        raise _too_large(name, size)
+    most = min(pixels, Image.MAX_IMAGE_PIXELS or pixels)
+    if size[0] * size[1] > most:
+        raise _too_large(name, size, most)
 
 
-def _too_large(name: str, size: tuple[int, int] | None = None) -> DataError:
-    most = MOST_PIXELS // 1_000_000
+def _too_large(name: str, size: tuple[int, int] | None = None, most: int = MOST_PIXELS) -> DataError:
     found = f" ({size[0]}x{size[1]})" if size else ""
-    return DataError(f"{name} has more than {most} million pixels{found}", "save it smaller")
+    return DataError(f"{name} has more than {most // 1_000_000} million pixels{found}", "save it smaller")
 
 
 def _bytes(file: BinaryIO, name: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import DataError, LabelError, RmatkError, StorageError
 from rmatk_runtime.frames import Prediction
 from rmatk_runtime.inference.classifier import Classifier
@@ -26,13 +27,16 @@ from rmatk_runtime.labels.editor import (
     remove_label,
     rename_label,
 )
-from rmatk_runtime.pictures.decode import decode_image
+from rmatk_runtime.pictures.decode import Decoding, decode_image
+from rmatk_runtime.pictures.preprocess import resize
+from rmatk_runtime.web.limits import MOST_PIXELS, Turns
 from rmatk_runtime.web.live import Live
 from rmatk_runtime.web.meter import Meter
 from rmatk_runtime.web.snapshots import Snapshots
 
 WAIT = 2.0
 """Seconds that ``/v1/frame`` waits for the next result."""
+_DECODING = Decoding(pixels=MOST_PIXELS)
 _STATUS = {LabelError: 422, DataError: 400, StorageError: 507}
 
 T = TypeVar("T")
@@ -80,6 +84,7 @@ class Api:
     live: Live
     meter: Meter
     snapshots: Snapshots | None
+    turns: Turns = field(default_factory=Turns)
 
     def routes(self) -> list[Route]:
         """Everything under its path."""
@@ -148,7 +153,8 @@ class Api:
         status = 500
         try:
             data = await _picture(request)
-            predictions = await asyncio.to_thread(self._classify, data)
+            pixels = await self.turns.run(lambda: self._prepare(data))
+            (prediction,) = await asyncio.to_thread(self.classifier.classify, [pixels])
             status = 200
         except HTTPException as error:
             status = error.status_code
@@ -158,10 +164,11 @@ class Api:
             raise
         finally:
             self.meter.requests.labels(str(status)).inc()
-        return _json(_record(predictions))
+        return _json(_record(prediction))
 
-    def _classify(self, data: bytes) -> Prediction:
-        return self.classifier.classify([decode_image(data, "the picture")])[0]
+    def _prepare(self, data: bytes) -> UInt8:
+        """A picture at the network's size, (H, W, 3) uint8 RGB."""
+        return resize(decode_image(data, "the picture", _DECODING), self.classifier.spec)
 
     async def labels(self, request: Request) -> Response:
         """The labels in the bundle and the prompts they were made from."""

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rmatk_runtime.web.limits import Attempts, Bodies
+
+log = logging.getLogger(__name__)
+
 COOKIE = "rmatk_session"
-MOST_BYTES = 16 << 20
-"""The largest body that is read."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _OPEN = ("/login", "/healthz", "/static/style.css")  # the last is the login page's
 _HEADERS = {
@@ -56,8 +58,16 @@ class Key:
 class Guard:
     """ASGI middleware; ``key``: None on the loopback, where ``hosts`` are the names it may be called by."""
 
-    def __init__(self, app: ASGIApp, *, key: Key | None, hosts: tuple[str, ...] | None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        key: Key | None,
+        hosts: tuple[str, ...] | None,
+        attempts: Attempts | None = None,
+    ) -> None:
         self._app, self._key, self._hosts = app, key, hosts
+        self._bodies, self._attempts = Bodies(), attempts or Attempts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on with a body that has its limit."""
@@ -74,7 +84,13 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        await (answer or self._app)(scope, _limited(receive), guarded)
+        limited, done = self._bodies.limited(receive)
+        try:
+            await (answer or self._app)(scope, limited, guarded)
+        except ClientDisconnect:
+            log.debug("a client left before its request was complete")
+        finally:
+            done()
 
     def _refuse(self, request: Request) -> Response | None:
         """The answer to a request that may not pass."""
@@ -83,9 +99,16 @@ class Guard:
             return _error(403, f"this server is not called {_host(headers)!r}")
         if request.method not in ("GET", "HEAD") and not _same_origin(headers):
             return _error(403, "the request comes from another site")
-        if self._key is None or request.url.path in _OPEN or self._key.opens(request):
+        path, address = request.url.path, request.client.host if request.client else ""
+        if self._key is None or (path in _OPEN and path != "/login") or self._key.opens(request):
             return None
-        if request.url.path == "/":
+        if self._attempts.exhausted(address):
+            return _error(429, "too many wrong tokens from this address; try again in a minute")
+        if path == "/login":
+            return None
+        if "Authorization" in headers:
+            self._attempts.note(address)
+        if path == "/":
             return RedirectResponse("login", status_code=303)  # relative: a proxy may serve this below a path
         return JSONResponse(
             {"error": "the token is missing or wrong", "hint": "Authorization: Bearer TOKEN"},
@@ -107,23 +130,11 @@ def _same_origin(headers: Headers) -> bool:
     if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("Origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("Host")
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get("Host")
+    except ValueError:  # brackets that do not match
+        return False
 
 
 def _error(status: int, message: str) -> Response:
     return JSONResponse({"error": message, "hint": None}, status_code=status)
-
-
-def _limited(receive: Receive) -> Receive:
-    """``receive``, failing once the body exceeds :data:`MOST_BYTES`."""
-    size = 0
-
-    async def limited() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > MOST_BYTES:
-            raise HTTPException(413, f"the body is larger than {MOST_BYTES >> 20} MB")
-        return message
-
-    return limited

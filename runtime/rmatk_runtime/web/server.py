@@ -13,6 +13,8 @@ from starlette.types import ASGIApp
 
 from rmatk_runtime.errors import SinkError
 from rmatk_runtime.web.guard import LOOPBACK
+from rmatk_runtime.web.limits import FewLines
+from rmatk_runtime.web.protocol import BoundedProtocol
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +83,18 @@ class WebServer:
         host = f"[{address.host}]" if family == socket.AF_INET6 else address.host
         self.url = f"http://{_reachable(host)}:{self._socket.getsockname()[1]}/"
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False
+            app,
+            http=BoundedProtocol,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
         )
+        for name in ("uvicorn.error", "asyncio"):  # what a client can cause must not fill the disk
+            logger = logging.getLogger(name)
+            if not any(isinstance(each, FewLines) for each in logger.filters):
+                logger.addFilter(FewLines())
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="rmatk web", daemon=True)
         self._thread.start()

@@ -12,6 +12,7 @@ from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.sources.base import Source
 from rmatk_runtime.web.api import Api
 from rmatk_runtime.web.app import make_app
+from rmatk_runtime.web.limits import Turns
 from rmatk_runtime.web.live import Live
 from rmatk_runtime.web.meter import Meter
 from rmatk_runtime.web.server import Address, WebServer
@@ -50,7 +51,8 @@ class WebSink(Sink):
         self._live = Live()
         self._meter = Meter(source, tally)
         kept = None if snapshots is None else Snapshots(snapshots)
-        api = Api(bundle, classifier, self._live, self._meter, kept)
+        self._turns = Turns()
+        api = Api(bundle, classifier, self._live, self._meter, kept, self._turns)
         self._server = WebServer(make_app(api, token), address)
         self.url = self._server.url
 
@@ -64,4 +66,5 @@ class WebSink(Sink):
     def close(self) -> None:
         """Let the viewers go and stop listening."""
         self._live.close()
+        self._turns.close()
         self._server.close()

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from rmatk_runtime.bundle import read_manifest
 from rmatk_runtime.sources.base import SourceState
 from rmatk_runtime.web import api as web_api
-from rmatk_runtime.web import guard, meter
+from rmatk_runtime.web import limits, meter
 from rmatk_runtime.web.app import make_app
 
 
@@ -137,7 +137,7 @@ def test_pictures_that_cannot_be_used_are_named(client: TestClient, monkeypatch)
     assert post(png(), "text/plain")[0] == 415
     answer = client.post("/v1/classify", files={"photo": ("photo.png", png())})
     assert answer.status_code == 400 and "field 'image'" in answer.json()["error"]
-    monkeypatch.setattr(guard, "MOST_BYTES", 50)
+    monkeypatch.setattr(limits, "MOST_BYTES", 50)
     assert post(png(), "image/png")[0] == 413
     assert client.post("/v1/classify", files={"image": ("photo.png", png())}).status_code == 413
 

@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 
 from rmatk_runtime.web.app import make_app
 from rmatk_runtime.web.guard import COOKIE, Key
+from rmatk_runtime.web.limits import ATTEMPTS
 
 TOKEN = "a-token-of-some-length"
 
@@ -80,7 +81,12 @@ def test_its_own_names_are_not(local: TestClient, host: str):
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}],
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://[::1"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
 )
 def test_other_sites_change_nothing(running, local: TestClient, headers: dict[str, str]):
     answer = local.post("/v1/threshold", json={"value": 0.5}, headers=headers)
@@ -102,3 +108,10 @@ def test_every_answer_carries_the_headers(guarded: TestClient, local: TestClient
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_wrong_tokens_are_counted(guarded: TestClient):
+    answers = [guarded.post("/login", data={"token": f"wrong{n}"}).status_code for n in range(ATTEMPTS + 2)]
+    assert answers == [403] * ATTEMPTS + [429] * 2
+    assert guarded.get("/v1/status", headers={"Authorization": "Bearer wrong"}).status_code == 429
+    assert guarded.get("/v1/status", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
