@@ -111,7 +111,7 @@ class Emulated:
         """Run a command there."""
         proot = ["proot", "-0", "-q", "qemu-aarch64-static", "-r", str(self.root), "-w", "/"]
         proot += [word for bind in binds for word in ("-b", bind)]
-        rooms = ":".join(f"/checkout/{name}" for name in ("", "export", "runtime"))
+        rooms = ":".join(str(CHECKOUT / name) for name in ("", "export", "runtime"))
         environment = [
             *("/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"),
             *(
@@ -122,32 +122,25 @@ class Emulated:
         ]
         return subprocess.run([*proot, *environment, *command], check=True, text=True, **more)
 
-    def copy(self, path: Path) -> str:
-        """Put a file or folder there; its path there."""
-        target = self.root / "opt/check" / path.name
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(exist_ok=True)
-        (shutil.copytree if path.is_dir() else shutil.copyfile)(path, target)
-        return f"/opt/check/{path.name}"
-
-    def python(self, *arguments: str) -> str:
-        """What Python prints there; /checkout is this checkout."""
-        found = self.run(["/usr/bin/python3", *arguments], [f"{CHECKOUT}:/checkout"], stdout=subprocess.PIPE)
+    def python(self, *arguments: str, paths: Sequence[Path]) -> str:
+        """What Python prints there; ``paths`` have the same names there as here."""
+        binds = [f"{path}:{path}" for path in (CHECKOUT, *paths)]  # else proot answers access() wrongly
+        found = self.run(["/usr/bin/python3", *arguments], binds, stdout=subprocess.PIPE)
         return str(found.stdout)
 
 
 def check(bundle: Path, video: Path, emulated: Emulated) -> dict[str, Any]:
     """Run everything there and here, and compare."""
-    bundle_there, video_there = emulated.copy(bundle), emulated.copy(video)
-    script = "/checkout/tools/aarch64_check.py"
-    there = json.loads(emulated.python(script, bundle_there, video_there, "--digests").splitlines()[-1])
+    files, names = (bundle, video), (str(bundle), str(video))
+    there = json.loads(emulated.python(str(HERE), *names, "--digests", paths=files).splitlines()[-1])
     here = digests(bundle, video)
-    infer = ("-m", "rmatk", "infer", "--jsonl", "-")
-    records = [json.loads(line) for line in _here([*infer, str(bundle), str(video)]).splitlines()]
-    lines = emulated.python(*infer, bundle_there, video_there).splitlines()
-    emulated_records = [json.loads(line) for line in lines]
-    parity = json.loads(emulated.python("-m", "rmatk", "parity", bundle_there, "--json"))
-    doctor = json.loads(emulated.python("-m", "rmatk", "doctor", bundle_there, "--json"))
+    infer = ("-m", "rmatk", "infer", "--jsonl", "-", *names)
+    records = [json.loads(line) for line in _here(infer).splitlines()]
+    emulated_records = [json.loads(line) for line in emulated.python(*infer, paths=files).splitlines()]
+    rmatk = {
+        command: json.loads(emulated.python("-m", "rmatk", command, names[0], "--json", paths=files))
+        for command in ("parity", "doctor")
+    }
     pairs = list(zip(records, emulated_records, strict=True))
     apart = [
         abs(one["top"][0]["probability"] - other["top"][0]["probability"])
@@ -157,8 +150,7 @@ def check(bundle: Path, video: Path, emulated: Emulated) -> dict[str, Any]:
     return {
         "here": {key: here[key] for key in ("machine", "python", "versions")},
         "emulated": {key: there[key] for key in ("machine", "python", "versions")},
-        "doctor": doctor,
-        "parity": parity,
+        **rmatk,
         "conversions_equal": here["conversions"] == there["conversions"],
         "conversions_apart": [
             name for name, value in here["conversions"].items() if there["conversions"][name] != value
