@@ -26,7 +26,7 @@ from rmatk.backbones.backbone import Backbone
 from rmatk.calibration import Calibration
 from rmatk.config import TrainConfig
 from rmatk.data.duplicates import Fingerprints
-from rmatk.data.photos import FewShot
+from rmatk.data.shots import FewShot
 from rmatk.method.model import AdaptedClip
 from rmatk_runtime.bundle.manifest import MANIFEST
 from rmatk_runtime.errors import RunError, naming_storage_errors

@@ -21,7 +21,8 @@ import torch
 from rmatk.backbones.backbone import SMALL, load_backbone
 from rmatk.config import TrainConfig
 from rmatk.data.formats import open_splits
-from rmatk.data.photos import Dataset, few_shot
+from rmatk.data.photos import Dataset
+from rmatk.data.shots import few_shot
 from rmatk.evaluation.features import FrozenFeatures
 from rmatk.evaluation.methods import Fitted, Task, adapters, zero_shot
 from rmatk.evaluation.protocols import halves, harmonic_mean

@@ -92,7 +92,7 @@ def _default(parameter: Any) -> str:
 def training_defaults() -> str:
     """The settings of training that METHOD.md discusses, with their defaults."""
     from rmatk.config import LOSS_WEIGHTS, TrainConfig, default_blocks, photos_per_step
-    from rmatk.data.photos import MOST_VALIDATION_SHOTS
+    from rmatk.data.shots import MOST_VALIDATION_SHOTS
 
     config = TrainConfig()
     rows = (

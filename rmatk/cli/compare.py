@@ -42,7 +42,7 @@ def compare(
     from rmatk.data.class_names import read_class_names
     from rmatk.data.duplicates import equal_files
     from rmatk.data.formats import open_dataset, open_splits
-    from rmatk.data.photos import few_shot
+    from rmatk.data.shots import few_shot
     from rmatk.evaluation import protocols
 
     known = get_args(protocols.Protocol)

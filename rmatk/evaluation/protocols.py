@@ -23,7 +23,8 @@ import msgspec
 from rmatk.backbones.backbone import Backbone
 from rmatk.config import TrainConfig
 from rmatk.data.formats import Splits, prompts
-from rmatk.data.photos import Dataset, few_shot
+from rmatk.data.photos import Dataset
+from rmatk.data.shots import few_shot
 from rmatk.evaluation.features import FrozenFeatures
 from rmatk.evaluation.methods import ABLATIONS, METHODS, Fitted, Task
 from rmatk.training.fit import Step

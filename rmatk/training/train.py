@@ -25,7 +25,8 @@ from rmatk.config import Execution, TrainConfig, photos_per_step
 from rmatk.data.class_names import check_twins, codes_note
 from rmatk.data.duplicates import Fingerprints, fingerprints, joined, repeated_notes
 from rmatk.data.formats import open_dataset, prompts
-from rmatk.data.photos import Dataset, FewShot, few_shot, without_unreadable
+from rmatk.data.photos import Dataset
+from rmatk.data.shots import FewShot, few_shot, without_unreadable
 from rmatk.method.model import AdaptedClip
 from rmatk.pages.run_report import ValidationAnswers, write_report
 from rmatk.run import METRICS, RECORD, Metrics, Run, load_run, run_folder, write_run

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rmatk.data.photos import Dataset, few_shot, image_batches, read_folder
+from rmatk.data.photos import Dataset, image_batches, read_folder
+from rmatk.data.shots import few_shot
 from rmatk_runtime.errors import DataError
 from rmatk_runtime.pictures.decode import load_image
 from rmatk_runtime.pictures.preprocess import preprocess

@@ -11,7 +11,8 @@ import torch
 
 from rmatk.config import LOSS_WEIGHTS, TrainConfig
 from rmatk.data.formats import Splits, open_splits
-from rmatk.data.photos import few_shot, image_batches, read_folder
+from rmatk.data.photos import image_batches, read_folder
+from rmatk.data.shots import few_shot
 from rmatk.evaluation.features import FrozenFeatures
 from rmatk.evaluation.methods import ABLATIONS, METHODS, Task
 from rmatk.evaluation.protocol_tables import cells, csv_text, headings, markdown, title
