@@ -39,6 +39,7 @@ class Page:
             Address.parse(self.web),
             token=self.token,
             snapshots=self.snapshots,
+            regions=session.regions,
         )
         echo(f"page: {sink.url}", err=True)
         return sink

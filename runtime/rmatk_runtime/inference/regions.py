@@ -68,7 +68,7 @@ class RegionWish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def at(self, size: tuple[int, int], camera: str) -> Region:
         """The region of a picture of ``size`` (width, height) pixels. Raises SourceError: outside of it."""
         left, top, width, height = (self.measure(n, size[n % 2]) for n in range(4))
-        box = round(left), round(top), max(1, round(width)), max(1, round(height))
+        box = int(left), int(top), max(1, round(width)), max(1, round(height))
         if (
             box[0] + box[2] > size[0] + 1
             or box[1] + box[3] > size[1] + 1

@@ -5,6 +5,7 @@ Nothing asked for is left undone in silence: an option that a kind of source doe
 
 from __future__ import annotations
 
+import logging
 import math
 
 import msgspec
@@ -12,6 +13,8 @@ import numpy as np
 
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import SourceError
+
+log = logging.getLogger(__name__)
 
 _TURNS = frozenset({"flip", "rotate"})
 _LIVE = _TURNS | {"rate", "reconnect", "timeout"}
@@ -52,7 +55,8 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     reconnect: int | None = None
     """How often a lost camera or stream is tried again before giving up; None: for ever."""
     patient: bool = False
-    """A camera that cannot be reached at first is tried again as a lost one, and is no error."""
+    """One source of several: a camera that cannot be reached at first is tried again as a lost one, and what
+    a source does not support is left to the others, and logged."""
     timeout: float = 10.0
     """Seconds without a picture after which a camera or stream counts as lost."""
 
@@ -81,14 +85,17 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         """Hold that a source of ``kind`` (of :data:`KINDS`), called ``name``, can do what is asked.
 
         Raises:
-            SourceError: it cannot; names the flags.
+            SourceError: it cannot, and is the only source; names the flags.
         """
         fields = msgspec.structs.fields(self)
         flags = [field for field in fields if field.name != "patient"]
         asked = [field.name for field in flags if getattr(self, field.name) != field.default]
         if wrong := [f"--{field}" for field in asked if field not in KINDS[kind]]:
             able = ", ".join(f"--{field}" for field in self.__struct_fields__ if field in KINDS[kind])
-            raise SourceError(f"{name} does not support {' and '.join(wrong)}", f"supported: {able}")
+            words = f"{name} does not support {' and '.join(wrong)}"
+            if not self.patient:
+                raise SourceError(words, f"supported: {able}")
+            log.warning("%s, which is for the other sources", words)
 
     def turn(self, image: UInt8) -> UInt8:
         """(H, W, 3) uint8, mirrored and turned as asked: (H, W, 3) or (W, H, 3), contiguous."""

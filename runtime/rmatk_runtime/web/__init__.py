@@ -4,6 +4,7 @@
     live      the current result, for any number of viewers
     meter     counts and latencies; Prometheus' text
     snapshots pictures kept for the next training
+    region_api  regions, seen and changed
     api       what the page and other programs may ask
     guard     who may ask: token, origin, host
     server    the socket and its thread

@@ -19,6 +19,8 @@ from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import DataError, LabelError, RmatkError, StorageError
 from rmatk_runtime.frames import Prediction
 from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.regions import Regions
+from rmatk_runtime.inference.summary import Tally
 from rmatk_runtime.labels.editor import (
     Edited,
     add_label,
@@ -73,6 +75,7 @@ class TakeSnapshot(msgspec.Struct, forbid_unknown_fields=True):
     """Save the current picture under a label, one of the bundle's or a new one."""
 
     label: str
+    camera: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Api:
     live: Live
     meter: Meter
     snapshots: Snapshots | None
+    regions: Regions
     turns: Turns = field(default_factory=Turns)
 
     def routes(self) -> list[Route]:
@@ -105,7 +109,7 @@ class Api:
     async def health(self, request: Request) -> Response:
         """200 while results come, 503 with the reason otherwise."""
         trouble = self.meter.trouble()
-        return _json({"ok": trouble is None, "reason": trouble}, 200 if trouble is None else 503)
+        return json_response({"ok": trouble is None, "reason": trouble}, 200 if trouble is None else 503)
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus' text format."""
@@ -114,10 +118,10 @@ class Api:
     async def status(self, request: Request) -> Response:
         """How the run goes, and what the page can do."""
         meter, answers = self.meter, self.classifier.head
-        return _json(
+        return json_response(
             {
                 "source": meter.source.info.name,
-                "state": meter.source.state.value,
+                "state": meter.state().value,
                 "trouble": meter.trouble(),
                 "engine": self.classifier.backend.name,
                 "frames": meter.tally.frames,
@@ -125,6 +129,8 @@ class Api:
                 "skipped": meter.tally.damaged,
                 "rate": round(meter.rate(), 2),
                 "latency_ms": meter.tally.latency.percentiles(),
+                "cameras": [self._camera(name) for name in meter.source.cameras],
+                "regions": self.regions.listed(),
                 "labels": answers.classes.names,
                 "threshold": answers.reject_below,
                 "kept_threshold": answers.decision.reject_threshold,
@@ -135,17 +141,36 @@ class Api:
             }
         )
 
+    def _camera(self, name: str) -> dict[str, Any]:
+        """How one camera does; the empty name is that of one alone."""
+        source, tally = self.meter.source.cameras[name], self.meter.tally
+        tally = tally.cameras.get(name, Tally()) if name else tally
+        return {
+            "name": name,
+            "address": source.info.name,
+            "state": source.state.value,
+            "trouble": self.meter.trouble_of(name),
+            "frames": tally.frames,
+            "dropped": tally.dropped,
+            "frozen": round(tally.frozen, 1),
+            "rate": round(self.meter.rate(name), 2),
+            "latency_ms": tally.latency.percentiles(),
+        }
+
     async def frame(self, request: Request) -> Response:
-        """The first result after ``?after=NUMBER``: JPEG, its record in ``X-Rmatk-Result``; 204: none yet."""
+        """The first picture after ``?after=NUMBER``: JPEG, its record in ``X-Rmatk-Result``; 204: none yet.
+
+        ``&camera=NAME``: of this camera; ``&wait=SECONDS``: for at most so long.
+        """
+        asked = request.query_params
         try:
-            number = int(request.query_params.get("after", "0"))
+            number, wait = int(asked.get("after", "0")), min(WAIT, float(asked.get("wait", WAIT)))
         except ValueError:
             raise HTTPException(400, "?after= takes the number of the result shown last") from None
-        shown = await self.live.after(number, WAIT)
+        shown = await self.live.after(number, wait, asked.get("camera"))
         if shown is None:
             return Response(status_code=204)
-        record = {"number": shown.number, **shown.prediction.as_record(shown.frame)}
-        headers = {"X-Rmatk-Result": json.dumps(record)}  # ASCII, as a header must be
+        headers = {"X-Rmatk-Result": json.dumps(shown.as_record())}  # ASCII, as a header must be
         return Response(await self.live.jpeg(shown), media_type="image/jpeg", headers=headers)
 
     async def classify(self, request: Request) -> Response:
@@ -164,7 +189,7 @@ class Api:
             raise
         finally:
             self.meter.requests.labels(str(status)).inc()
-        return _json(_record(prediction))
+        return json_response(_record(prediction))
 
     def _prepare(self, data: bytes) -> UInt8:
         """A picture at the network's size, (H, W, 3) uint8 RGB."""
@@ -172,41 +197,41 @@ class Api:
 
     async def labels(self, request: Request) -> Response:
         """The labels in the bundle and the prompts they were made from."""
-        return _json({"labels": await asyncio.to_thread(read_labels, self.bundle)})
+        return json_response({"labels": await asyncio.to_thread(read_labels, self.bundle)})
 
     async def add(self, request: Request) -> Response:
         """Add a label; the running classifier takes it over."""
-        wanted = await _body(request, AddLabel)
+        wanted = await json_body(request, AddLabel)
         return await _edited(lambda: add_label(self.bundle, wanted.name, wanted.prompts))
 
     async def remove(self, request: Request) -> Response:
         """Remove a label."""
-        wanted = await _body(request, RemoveLabel)
+        wanted = await json_body(request, RemoveLabel)
         return await _edited(lambda: remove_label(self.bundle, wanted.name))
 
     async def rename(self, request: Request) -> Response:
         """Rename a label."""
-        wanted = await _body(request, RenameLabel)
+        wanted = await json_body(request, RenameLabel)
         return await _edited(lambda: rename_label(self.bundle, wanted.old, wanted.new))
 
     async def threshold(self, request: Request) -> Response:
         """Change the running classifier's reject threshold."""
-        wanted = await _body(request, SetThreshold)
+        wanted = await json_body(request, SetThreshold)
         self.classifier.set_threshold(wanted.value)
         if wanted.keep:
             await asyncio.to_thread(keep_threshold, self.bundle, wanted.value)
-        return _json({"threshold": wanted.value, "kept": wanted.keep})
+        return json_response({"threshold": wanted.value, "kept": wanted.keep})
 
     async def snapshot(self, request: Request) -> Response:
         """Keep the newest picture, every pixel of it."""
-        wanted = await _body(request, TakeSnapshot)
-        snapshots, newest = self.snapshots, self.live.newest
+        wanted = await json_body(request, TakeSnapshot)
+        snapshots, newest = self.snapshots, self.live.newest(wanted.camera)
         if snapshots is None:
             raise HTTPException(409, "no folder for snapshots was given: start with --snapshots DIR")
         if newest is None:
             raise HTTPException(409, "there is no picture yet")
         path = await asyncio.to_thread(snapshots.save, newest.frame.image, wanted.label)
-        return _json({"file": str(path), "snapshots": await asyncio.to_thread(snapshots.counts)})
+        return json_response({"file": str(path), "snapshots": await asyncio.to_thread(snapshots.counts)})
 
 
 def status_of(error: RmatkError) -> int:
@@ -217,16 +242,17 @@ def status_of(error: RmatkError) -> int:
 async def named_error(request: Request, error: Exception) -> Response:
     """A named error as JSON, as it would be printed."""
     assert isinstance(error, RmatkError)
-    return _json({"error": error.message, "hint": error.hint}, status_of(error))
+    return json_response({"error": error.message, "hint": error.hint}, status_of(error))
 
 
 async def http_error(request: Request, error: Exception) -> Response:
     """A refusal as JSON."""
     assert isinstance(error, HTTPException)
-    return _json({"error": error.detail, "hint": None}, error.status_code)
+    return json_response({"error": error.detail, "hint": None}, error.status_code)
 
 
-def _json(value: Any, status: int = 200) -> Response:
+def json_response(value: Any, status: int = 200) -> Response:
+    """Anything as JSON."""
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
@@ -239,10 +265,10 @@ def _record(prediction: Prediction) -> dict[str, Any]:
 
 
 async def _edited(edit: Callable[[], Edited]) -> Response:
-    return _json(await asyncio.to_thread(edit))
+    return json_response(await asyncio.to_thread(edit))
 
 
-async def _body(request: Request, kind: type[T]) -> T:
+async def json_body(request: Request, kind: type[T]) -> T:
     """A JSON body; the type it must be sent as is one that no form of another site can send."""
     if _content_type(request) != "application/json":
         raise HTTPException(415, "send the body as application/json")

@@ -17,6 +17,7 @@ from rmatk_runtime.errors import RmatkError
 from rmatk_runtime.web.api import Api, http_error, named_error
 from rmatk_runtime.web.guard import COOKIE, LOOPBACK, Guard, Key
 from rmatk_runtime.web.limits import Attempts
+from rmatk_runtime.web.region_api import RegionApi
 
 _STATIC = Path(__file__).parent / "static"
 _YEAR = 365 * 24 * 3600
@@ -29,6 +30,7 @@ def make_app(api: Api, token: str | None = None) -> ASGIApp:
         Route("/", _page),
         Route("/login", _Login(key, attempts).answer, methods=["GET", "POST"]),
         *api.routes(),
+        *RegionApi(api.regions, api.meter.source).routes(),
         Mount("/static", StaticFiles(directory=_STATIC)),
     ]
     app = Starlette(routes=routes, exception_handlers={RmatkError: named_error, HTTPException: http_error})

@@ -7,6 +7,7 @@ from pathlib import Path
 from rmatk_runtime.errors import SinkError
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.regions import Regions
 from rmatk_runtime.inference.summary import Tally
 from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.sources.base import Source
@@ -30,6 +31,7 @@ class WebSink(Sink):
         address: where to listen.
         token: what viewers must know; needed off the loopback.
         snapshots: the folder for pictures kept, if wanted.
+        regions: those in use, which the page changes.
 
     Raises:
         SinkError: no token where one is needed, or the address cannot be listened on.
@@ -46,13 +48,14 @@ class WebSink(Sink):
         *,
         token: str | None = None,
         snapshots: Path | None = None,
+        regions: Regions | None = None,
     ) -> None:
         address.check_token(token)
         self._live = Live()
         self._meter = Meter(source, tally)
         kept = None if snapshots is None else Snapshots(snapshots)
         self._turns = Turns()
-        api = Api(bundle, classifier, self._live, self._meter, kept, self._turns)
+        api = Api(bundle, classifier, self._live, self._meter, kept, regions or Regions(), self._turns)
         self._server = WebServer(make_app(api, token), address)
         self.url = self._server.url
 
@@ -60,7 +63,7 @@ class WebSink(Sink):
         """Show a result. Raises SinkError where the server has ended."""
         if not self._server.alive:
             raise SinkError("the web server has ended", "the log says why; start again")
-        self._meter.count(prediction)
+        self._meter.count(frame, prediction)
         self._live.put(frame, prediction)
 
     def close(self) -> None:

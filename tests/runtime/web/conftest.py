@@ -12,6 +12,7 @@ import pytest
 
 from rmatk_runtime.frames import Frame, Prediction, Score
 from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.regions import Regions
 from rmatk_runtime.inference.summary import Tally
 from rmatk_runtime.sources.base import Source, SourceInfo
 from rmatk_runtime.web.api import Api
@@ -47,7 +48,7 @@ class Running:
         image = np.full((30, 40, 3), 10 * (index % 25), np.uint8)
         frame = Frame(image, index, index / 30, "still")
         prediction = Prediction((Score(label, 0.75), Score("größe", 0.25)), latency=latency)
-        self.meter.count(prediction)
+        self.meter.count(frame, prediction)
         self.meter.tally.count(frame, prediction)
         self.live.put(frame, prediction)
 
@@ -59,5 +60,5 @@ def running(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     source, live, folder = StillSource(), Live(), tmp_path / "snapshots"
     meter = Meter(source, Tally())
     with Classifier.open(bundle, backend="cpu") as classifier:
-        api = Api(bundle, classifier, live, meter, Snapshots(folder))
+        api = Api(bundle, classifier, live, meter, Snapshots(folder), Regions())
         yield Running(api, bundle, source, classifier, live, meter, folder)

@@ -64,15 +64,15 @@ def test_metrics_are_prometheus_text_with_bounded_labels(running, client: TestCl
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     lines = answer.text.splitlines()
     for line in (
-        "rmatk_frames_total 5.0",
-        "rmatk_dropped_frames_total 4.0",
-        'rmatk_results_total{label="a \\"quoted\\"\\nlabel"} 1.0',
-        'rmatk_results_total{label="b"} 2.0',
-        'rmatk_results_total{label="other"} 2.0',
-        'rmatk_latency_seconds_bucket{le="0.01"} 0.0',
-        'rmatk_latency_seconds_bucket{le="0.02"} 5.0',
-        'rmatk_source_state{rmatk_source_state="live"} 1.0',
-        'rmatk_source_state{rmatk_source_state="lost"} 0.0',
+        'rmatk_frames_total{camera=""} 5.0',
+        'rmatk_dropped_frames_total{camera=""} 4.0',
+        'rmatk_results_total{camera="",label="a \\"quoted\\"\\nlabel",region=""} 1.0',
+        'rmatk_results_total{camera="",label="b",region=""} 2.0',
+        'rmatk_results_total{camera="",label="other",region=""} 2.0',
+        'rmatk_latency_seconds_bucket{camera="",le="0.01"} 0.0',
+        'rmatk_latency_seconds_bucket{camera="",le="0.02"} 5.0',
+        'rmatk_source_state{camera="",rmatk_source_state="live"} 1.0',
+        'rmatk_source_state{camera="",rmatk_source_state="lost"} 0.0',
         'rmatk_classify_requests_total{status="400"} 1.0',
     ):
         assert line in lines
@@ -105,11 +105,10 @@ def test_a_viewer_that_waits_gets_the_next_frame_at_once(running, client: TestCl
 
 
 def test_large_pictures_are_sent_smaller(running, client: TestClient):
-    frame = running.live.newest
     running.result(0)
-    frame = running.live.newest.frame
-    large = dataclasses.replace(frame, image=np.zeros((1000, 2000, 3), np.uint8))
-    running.live.put(large, running.live.newest.prediction)
+    newest = running.live.newest()
+    large = dataclasses.replace(newest.frame, image=np.zeros((1000, 2000, 3), np.uint8))
+    running.live.put(large, newest.looked.results[0][1])
     assert Image.open(io.BytesIO(client.get("/v1/frame").content)).size == (960, 480)
 
 

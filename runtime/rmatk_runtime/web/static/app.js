@@ -26,39 +26,89 @@ function say(text, bad = false) {
   messageTimer = setTimeout(() => { $('message').hidden = true; }, bad ? 12000 : 5000);
 }
 
-// --- the picture and its prediction -----------------------------------------------------------------------
+// --- the pictures and their predictions -------------------------------------------------------------------
+
+let selected = ''; // the camera that is shown large; a single one has no name
+const seen = new Map(); // camera -> number of the picture shown last
 
 async function watch() {
-  for (let number = 0; ;) {
-    if (document.hidden) await new Promise((seen) => document.addEventListener('visibilitychange', seen, { once: true }));
-    try {
-      const response = await fetch(`v1/frame?after=${number}`, { cache: 'no-store' });
-      if (response.status === 401) location.assign('login');
-      if (response.status === 200) {
-        const result = JSON.parse(response.headers.get('X-Rmatk-Result'));
-        await showPicture(await response.blob());
-        showResult(result);
-        number = result.number;
-      } else if (!response.ok) {
-        await sleep(1000);
-      }
-    } catch {
-      await sleep(1000); // showStatus tells that the server is away
-    }
+  for (;;) {
+    if (document.hidden) await new Promise((back) => document.addEventListener('visibilitychange', back, { once: true }));
+    const cameras = status.cameras ?? [{ name: '' }];
+    // A browser opens few connections: several cameras are asked in turn, and none is waited for
+    const wait = cameras.length > 1 ? 0 : 2;
+    let any = false;
+    for (const { name } of cameras) any = await next(name, wait) || any;
+    if (!any && wait === 0) await sleep(50);
   }
 }
 
-async function showPicture(blob) {
-  const picture = $('picture');
-  const before = picture.src;
-  picture.src = URL.createObjectURL(blob);
-  await picture.decode();
+async function next(camera, wait) {
+  try {
+    const response = await fetch(`v1/frame?after=${seen.get(camera) ?? 0}&wait=${wait}&camera=${encodeURIComponent(camera)}`, { cache: 'no-store' });
+    if (response.status === 401) location.assign('login');
+    if (!response.ok) await sleep(1000);
+    if (response.status !== 200) return false;
+    const result = JSON.parse(response.headers.get('X-Rmatk-Result'));
+    const picture = URL.createObjectURL(await response.blob());
+    seen.set(camera, result.number);
+    await showPicture(camera, picture);
+    if (camera === selected) showResult(result);
+    if (card(camera)) card(camera).children[2].textContent = answers(result);
+    return true;
+  } catch {
+    await sleep(1000); // showStatus tells that the server is away
+    return false;
+  }
+}
+
+const answers = ({ label, regions }) => regions.map((r) => `${r.name}: ${r.label ?? 'unsure'}`).join(', ') || (label ?? 'unsure');
+
+const card = (camera) => [...$('cameras').querySelectorAll('button')].find((button) => button.dataset.camera === camera);
+
+async function showPicture(camera, address) {
+  const shown = [card(camera)?.querySelector('img'), camera === selected && $('picture')].filter(Boolean);
+  const before = shown.at(-1)?.src;
+  for (const picture of shown) picture.src = address;
+  await Promise.all(shown.map((picture) => picture.decode()));
   if (before) URL.revokeObjectURL(before);
 }
 
+function showCameras(cameras) {
+  if (!cameras.some(({ name }) => name === selected)) selected = cameras[0].name;
+  $('cameras').hidden = cameras.length === 1 && !cameras[0].name;
+  if ($('cameras').hidden) return;
+  if ($('cameras').children.length !== cameras.length) $('cameras').replaceChildren(...cameras.map(cameraCard));
+  for (const { name, state, trouble, rate } of cameras) {
+    const shown = card(name);
+    shown.setAttribute('aria-pressed', name === selected);
+    shown.dataset.state = trouble && state === 'live' ? 'lost' : state;
+    shown.children[3].textContent = trouble ?? `${rate.toFixed(1)} per second`;
+  }
+}
+
+function cameraCard({ name }) {
+  const button = Object.assign(document.createElement('button'), { type: 'button' });
+  button.dataset.camera = name;
+  const picture = Object.assign(document.createElement('img'), { alt: '' });
+  button.append(picture, ...['strong', 'span', 'small'].map((kind) => document.createElement(kind)));
+  button.children[1].textContent = name;
+  button.addEventListener('click', () => {
+    selected = name;
+    seen.delete(name); // its newest picture comes once more, for the large view
+    $('boxes').replaceChildren();
+    showStatus(status);
+  });
+  const row = document.createElement('li');
+  row.append(button);
+  return row;
+}
+
 function showResult(result) {
-  $('label').textContent = result.label ?? 'unsure';
-  $('sureness').textContent = percent(result.top[0].probability);
+  showBoxes(result.regions);
+  $('label').textContent = answers(result);
+  $('sureness').textContent = result.regions.length ? '' : percent(result.top[0].probability);
+  $('bars-title').textContent = result.region ? `Predictions: ${result.region}` : 'Predictions';
   const bars = $('bars');
   bars.classList.toggle('rejected', result.rejected);
   while (bars.children.length > result.top.length) bars.lastChild.remove();
@@ -69,6 +119,100 @@ function showResult(result) {
     row.children[1].textContent = percent(probability);
     row.style.setProperty('--share', probability);
   });
+}
+
+// --- regions ----------------------------------------------------------------------------------------------
+
+function place(element, [x, y, w, h]) {
+  const shares = { left: x, top: y, width: w, height: h };
+  for (const [name, share] of Object.entries(shares)) element.style.setProperty(name, `${100 * share}%`);
+}
+
+function showBoxes(regions) {
+  fitBoxes();
+  const boxes = regions.map((region) => {
+    const box = document.createElement('div');
+    box.classList.toggle('rejected', region.rejected);
+    box.append(Object.assign(document.createElement('span'), {
+      textContent: `${region.name}: ${region.label ?? 'unsure'} ${percent(region.top[0].probability)}`,
+    }));
+    place(box, region.box);
+    return box;
+  });
+  if (drawing) boxes.push(drawing.box);
+  $('boxes').replaceChildren(...boxes);
+}
+
+function fitBoxes() { // over the picture itself, which may leave room beside it
+  const { naturalWidth: width, naturalHeight: height, clientWidth, clientHeight } = $('picture');
+  if (!width) return;
+  const scale = Math.min(clientWidth / width, clientHeight / height);
+  const box = { width: width * scale, height: height * scale };
+  for (const side of ['width', 'height']) $('boxes').style.setProperty(side, `${box[side]}px`);
+  $('boxes').style.setProperty('left', `${(clientWidth - box.width) / 2}px`);
+  $('boxes').style.setProperty('top', `${(clientHeight - box.height) / 2}px`);
+}
+
+addEventListener('resize', fitBoxes);
+
+let drawing = null;
+const within = (share) => Math.min(1, Math.max(0, share));
+
+function pointed(event) {
+  const { left, top, width, height } = $('boxes').getBoundingClientRect();
+  return [within((event.clientX - left) / width), within((event.clientY - top) / height)];
+}
+
+$('stage').addEventListener('pointerdown', (event) => {
+  if (event.button !== 0 || event.pointerType === 'touch') return; // a finger scrolls
+  event.preventDefault();
+  fitBoxes();
+  $('stage').setPointerCapture(event.pointerId);
+  drawing = { from: pointed(event), box: Object.assign(document.createElement('div'), { className: 'new' }) };
+  $('boxes').append(drawing.box);
+});
+
+$('stage').addEventListener('pointermove', (event) => {
+  if (!drawing || drawing.done) return;
+  const [[x0, y0], [x1, y1]] = [drawing.from, pointed(event)];
+  const box = [Math.min(x0, x1), Math.min(y0, y1), Math.abs(x1 - x0), Math.abs(y1 - y0)];
+  place(drawing.box, box);
+  ['x', 'y', 'w', 'h'].forEach((side, n) => { $(`region-${side}`).value = (100 * box[n]).toFixed(1); });
+});
+
+$('stage').addEventListener('pointerup', () => {
+  if (!drawing) return;
+  const tiny = Number($('region-w').value) < 1 || Number($('region-h').value) < 1;
+  drawing.done = true;
+  if (tiny) stopDrawing();
+  else $('region-name').focus();
+});
+
+$('stage').addEventListener('pointercancel', () => stopDrawing());
+
+function stopDrawing() {
+  drawing?.box.remove();
+  drawing = null;
+  $('region').reset();
+}
+
+function showRegions(regions) {
+  const shown = regions.filter(({ camera }) => camera === '' || camera === selected);
+  const text = JSON.stringify(shown);
+  if ($('regions').dataset.shown === text) return;
+  $('regions').dataset.shown = text;
+  $('regions').replaceChildren(...shown.map(({ camera, name, box }) => {
+    const row = document.createElement('li');
+    row.append(Object.assign(document.createElement('span'), { textContent: `${name}: ${box.join(', ')}` }));
+    row.append(labelButton('Remove', name, async () => {
+      try {
+        showRegions((await ask('v1/regions/remove', { camera, name })).regions);
+      } catch (error) {
+        say(error.message, true);
+      }
+    }));
+    return row;
+  }));
 }
 
 // --- how the run goes -------------------------------------------------------------------------------------
@@ -93,12 +237,15 @@ function showStatus(now) {
   const changed = now.labels.join('\n') !== status.labels.join('\n');
   status = now;
   showState(now.trouble ? 'lost' : now.state, now.trouble ?? now.state);
-  $('source').textContent = now.source;
+  showCameras(now.cameras);
+  showRegions(now.regions);
+  $('source').textContent = now.cameras.find(({ name }) => name === selected).address;
   $('engine').textContent = now.engine;
-  $('rate').textContent = now.rate.toFixed(1);
-  $('latency').textContent = now.latency_ms ? `${now.latency_ms.p50.toFixed(0)} ms (99 %: ${now.latency_ms.p99.toFixed(0)})` : '–';
-  $('frames').textContent = now.frames;
-  $('dropped').textContent = now.dropped;
+  const camera = now.cameras.find(({ name }) => name === selected);
+  $('rate').textContent = camera.rate.toFixed(1);
+  $('latency').textContent = camera.latency_ms ? `${camera.latency_ms.p50.toFixed(0)} ms (99 %: ${camera.latency_ms.p99.toFixed(0)})` : '–';
+  $('frames').textContent = camera.frames;
+  $('dropped').textContent = camera.dropped;
   if (!sliding) showThreshold(now.threshold ?? 0);
   const kept = now.kept_threshold === null ? 'The bundle rejects nothing.' : `The bundle's own: ${now.kept_threshold.toFixed(2)}.`;
   $('threshold-hint').textContent = `Holds for every output of this run. ${kept}`
@@ -190,9 +337,17 @@ onSubmit('add', async () => {
 });
 
 onSubmit('snapshot', async () => {
-  const { file, snapshots } = await ask('v1/snapshots', { label: $('snapshot-label').value });
+  const { file, snapshots } = await ask('v1/snapshots', { label: $('snapshot-label').value, camera: selected });
   showCounts(snapshots);
   say(`Saved ${file}.`);
+});
+
+onSubmit('region', async () => {
+  const box = ['x', 'y', 'w', 'h'].map((side) => `${Number($(`region-${side}`).value)}%`);
+  const name = $('region-name').value;
+  showRegions((await ask('v1/regions', { camera: selected, name, box })).regions);
+  stopDrawing();
+  say(`${name} is classified from now on, and kept beside the bundle.`);
 });
 
 onSubmit('threshold', async () => {
