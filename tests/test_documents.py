@@ -26,7 +26,7 @@ IDIOM = {
     r"tells? of": "lists, reports",
     r"unless told": "by default",
     r"lies|lie(?= (?:in|on|at|below|above|beside|apart))": "is, is stored",
-    r"rooms?": "package",
+    r"rooms": "packages",
     r"bears?": "has, carries",
     r"hears? of": "receives",
     r"leaves with \d": "exits with",

@@ -89,7 +89,7 @@ class Emulated:
             sys.exit(f"sudo apt-get install {' '.join(missing)}")
 
     def install(self, constraints: Path | None) -> None:
-        """Unpack Debian where it is not there, and the wheels anew."""
+        """Unpack Debian where it is not there, and the wheels again."""
         if not (self.root / "usr/bin/python3").exists():
             include = "--include=python3,ca-certificates"
             command = ["debootstrap", "--foreign", "--arch=arm64", "--variant=minbase", include]
