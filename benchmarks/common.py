@@ -17,7 +17,7 @@ from rmatk.cli.export.run import export_run
 from rmatk.config import TrainConfig, configured
 from rmatk.data.formats import Splits, open_splits
 from rmatk.evaluation.protocol_tables import markdown
-from rmatk.evaluation.protocols import Listener, ProtocolResult, Values
+from rmatk.evaluation.protocols import ProtocolResult
 from rmatk.scenes.photos import write_photos
 from rmatk_export.bundle_writer import ExportReport
 from rmatk_runtime.bundle.manifest import Precision
@@ -62,13 +62,17 @@ def opened(data: str, seed: int = 0, train: int = 16) -> Iterator[Splits]:
         yield open_splits(write_photos(Path(place) / RENDERED, train=train, seed=seed))
 
 
-class Lines(Listener):
-    """Says on the error stream what has been measured."""
+class Lines:
+    """Prints on the error stream what has been measured, one line per method and seed."""
 
-    def measured(self, method: str, seed: int, values: Values) -> None:
-        """One line per method and seed."""
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None)
-        print(f"{method}, seed {seed}: {shown}", file=sys.stderr, flush=True)
+    def __init__(self) -> None:
+        self._done = 0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """See :data:`~rmatk_runtime.progress.OnProgress`."""
+        if done > self._done:
+            self._done = done
+            print(what, file=sys.stderr, flush=True)
 
 
 def export_every_precision(folder: Path, golden: int) -> ExportReport:

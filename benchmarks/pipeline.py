@@ -40,7 +40,8 @@ from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.inference.classifier import Classifier
-from rmatk_runtime.inference.loop import FILE_BATCH, LoopOptions, run
+from rmatk_runtime.inference.config import FILE_BATCH, InferConfig
+from rmatk_runtime.inference.loop import run
 from rmatk_runtime.inference.summary import Summary
 from rmatk_runtime.onnx_runtime.backend import OnnxRuntimeBackend
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
@@ -117,7 +118,7 @@ def run_video(classifier: Classifier, video: str, frames: int, folder: Path) -> 
     memory = MemorySink()
     with open_source(video, options=SourceOptions(loop=True)) as source:
         sinks = [JsonlSink(folder / "out.jsonl"), memory]
-        return run(source, classifier, sinks, LoopOptions(max_frames=frames)), memory
+        return run(source, classifier, sinks, InferConfig(max_frames=frames)), memory
 
 
 def run_model(classifier: Classifier, tensors: Float32, frames: int) -> float:
@@ -203,7 +204,7 @@ def stages_alone(classifier: Classifier, video: str, folder: Path) -> dict[str, 
 def live(classifier: Classifier, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """A camera's pace: what is dropped, and how old results are."""
     with open_source(LIVE) as source:
-        options = LoopOptions(duration=args.seconds)
+        options = InferConfig(duration=args.seconds)
         summary = run(source, classifier, [JsonlSink(folder / "live.jsonl")], options)
     latency = {} if summary.latency is None else vars(summary.latency)
     say(args, f"{summary.frames} frames, {summary.dropped} dropped, latency {latency}")

@@ -7,68 +7,222 @@ the functions that need it: training, evaluation, exporting a run, and parity ag
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from rmatk.config import Execution, ExportConfig, TrainConfig
+from rmatk.notes import note
 from rmatk_runtime.bundle import Bundle
+from rmatk_runtime.doctor.packages import missing_extra
+from rmatk_runtime.errors import ConfigError
 from rmatk_runtime.parity.compare import Judge
-from rmatk_runtime.parity.reference import golden_of
-from rmatk_runtime.parity.stage import Bisection, StageKind, StageResult, first_failure, require_passed
-from rmatk_runtime.parity.walk import EncoderCandidate, check, check_golden
+from rmatk_runtime.parity.reference import GoldenReference
+from rmatk_runtime.parity.stage import Bisection
+from rmatk_runtime.parity.walk import ParityReport, check
 from rmatk_runtime.pictures.preprocess import preprocess
 from rmatk_runtime.progress import OnProgress, no_progress
 from rmatk_runtime.selection import open_candidates
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-    from PIL.Image import Image
+    from rmatk.evaluation.accuracy import EvalReport
+    from rmatk.run import Run
+    from rmatk.training.fit import OnStep
+    from rmatk_export.bundle_writer import ExportReport
 
-    from rmatk.data.photos import Dataset
-    from rmatk_runtime.arrays import UInt8
-
-_PHOTOS = 32  # at once
-_notes = logging.getLogger("rmatk.notes")
+_GOLDEN, _PHOTOS = 8, 32  # images at once
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ParityReport:
-    """What :func:`check_parity` found; truthy if every stage passed.
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
-    ``bundle``: what was checked; ``stages`` in the data's order; ``basis``: what they were compared with, in
-    words; ``picture``: an image by its name in the stages; ``bisections``: per graph the first node that
-    diverges, if asked for.
+
+def _naming_extras(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """A package that is not installed becomes a MissingExtraError with the command that installs it."""
+
+    @wraps(function)
+    def named(*args: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
+        try:
+            return function(*args, **options)
+        except ModuleNotFoundError as error:
+            if (missing := missing_extra(error)) is None:
+                raise
+            raise missing from error
+
+    return named
+
+
+@_naming_extras
+def train(
+    data: Path | str,
+    out: Path | str,
+    config: TrainConfig | None = None,
+    *,
+    class_names: Path | str | None = None,
+    execution: Execution | None = None,
+    device: str = "auto",
+    on_progress: OnProgress = no_progress,
+    on_step: OnStep | None = None,
+) -> Run:
+    """Fit adapters to a few photos per class and write the run folder ``out``, whole or not at all.
+
+    >>> run = rmatk.train("photos", "run", rmatk.TrainConfig(model="rmatk-micro", epochs=10))
+    >>> run.record.class_names
+    ('blue dot', 'green check', 'red stripe')
+
+    An interrupted training continues when this is called again with the same arguments.
+
+    Args:
+        data: photos, one subfolder per class; or a .csv, or a split .json.
+        out: the run folder.
+        config: what to train; the defaults suit a first try.
+        class_names: a file of names for classes whose folders are codes: lines of code,name, or JSON.
+        execution: how to carry it out, without influence on the result.
+        device: ``cpu``, ``cuda``, ``cuda:1`` ...; ``auto``: a GPU where torch has one.
+        on_progress: called with the photos read and then with the steps done.
+        on_step: called with the losses of every step.
+
+    Raises:
+        DataError: photos that cannot be used.
+        BackboneError: an unknown model; a precision or device that is not available here.
+        RunError: a loss that is not a number; a checkpoint left by other arguments.
+        StorageError: ``out`` holds something else; disk full.
+        MissingExtraError: torch is not installed.
     """
+    from rmatk.backbones.choice import chosen_device, device_note, load_chosen
+    from rmatk.data.class_names import read_class_names
+    from rmatk.training import distributed
+    from rmatk.training.fit import no_report
+    from rmatk.training.train import train as train_run
 
-    bundle: Bundle
-    stages: tuple[StageResult, ...]
-    basis: str
-    picture: Callable[[str], Image | UInt8]
-    bisections: tuple[Bisection, ...] = ()
-
-    def __bool__(self) -> bool:
-        return self.failed is None
-
-    @property
-    def failed(self) -> StageResult | None:
-        """The first stage that failed."""
-        return first_failure(self.stages)
-
-    def require_passed(self) -> ParityReport:
-        """This report, or ParityError if a stage failed."""
-        require_passed(self.stages, self._explain)
-        return self
-
-    def _explain(self, failed: StageResult) -> tuple[str, str]:
-        hint = "rmatk doctor shows the versions in use"
-        if failed.kind is StageKind.PREPROCESSING:
-            hint = f"later stages were skipped; export again, or use the Pillow version of the export; {hint}"
-        elif failed.kind is StageKind.GRAPH and not self.bisections:
-            hint = f"find the node where the graph diverges: --bisect; {hint}"
-        return f"parity fails at the stage '{failed.stage}': {failed.reason}", hint
+    config = config or TrainConfig()
+    names = None if class_names is None else read_class_names(Path(class_names))
+    with distributed.group(chosen_device(device)) as own:
+        backbone, notes = load_chosen(config.model, config.pretrained, own)
+        if distributed.is_main():
+            _log.info(device_note(backbone.device))
+            note(notes)
+        return train_run(
+            config,
+            backbone,
+            Path(data),
+            Path(out),
+            on_step or no_report,
+            execution,
+            on_progress=on_progress,
+            class_map=names,
+            notes=notes,
+        )
 
 
+@_naming_extras
+def evaluate(
+    run: Path | str,
+    data: Path | str,
+    *,
+    class_names: Path | str | None = None,
+    batch: int = 64,
+    max_bad: float = 0.0,
+    device: str = "auto",
+    on_progress: OnProgress = no_progress,
+) -> EvalReport:
+    """Measure a run's accuracy on photos that it was not trained on.
+
+    >>> report = rmatk.evaluate("run", "photos")
+    >>> report.images
+    24
+
+    Args:
+        run: the run folder.
+        data: labelled photos; of a data set in parts, the test part is used.
+        class_names: as for :func:`train`; None: those of the run.
+        batch: photos at once.
+        max_bad: share of the photos that may be unreadable; the report lists them.
+        device: as for :func:`train`.
+        on_progress: called with the photos done.
+
+    Raises:
+        RunError: not a run, or it does not fit its backbone.
+        DataError: unknown classes, too many unreadable photos.
+        MissingExtraError: torch is not installed.
+    """
+    from rmatk.backbones.backbone import load_backbone
+    from rmatk.backbones.choice import chosen_device, device_note
+    from rmatk.data.class_names import read_class_names
+    from rmatk.data.formats import open_dataset
+    from rmatk.evaluation.accuracy import evaluate as evaluate_run
+    from rmatk.run import load_run, restore
+
+    record = (loaded := load_run(Path(run))).record
+    names = record.class_map if class_names is None else read_class_names(Path(class_names))
+    photos = open_dataset(Path(data), "test", names)
+    note(photos.notes)
+    backbone = load_backbone(record.config.model, record.config.pretrained, chosen_device(device))
+    _log.info(device_note(backbone.device))
+    return evaluate_run(
+        restore(loaded, backbone),
+        record.class_names,
+        record.config.templates,
+        photos,
+        batch=batch,
+        max_bad=max_bad,
+        training=record.fingerprints,
+        on_progress=on_progress,
+    )
+
+
+@_naming_extras
+def export(
+    run: Path | str,
+    out: Path | str,
+    config: ExportConfig | None = None,
+    *,
+    data: Path | str | None = None,
+    on_progress: OnProgress = no_progress,
+) -> ExportReport:
+    """Write a run as a bundle, checked against PyTorch; what fails leaves nothing behind.
+
+    >>> report = rmatk.export("run", "bundle", rmatk.ExportConfig(golden=8))
+    >>> all(report.stages)
+    True
+
+    Args:
+        run: the run folder.
+        out: the bundle folder.
+        config: precisions, golden set, graphs on pixels.
+        data: the training photos' new location, if they were moved.
+        on_progress: called during the search for int8, which takes minutes for large towers.
+
+    Raises:
+        DataError: the training photos are needed, and are not there any more.
+        ExportError: a graph that cannot be right; int8 that costs too much accuracy.
+        ParityError: a graph that does not give what PyTorch gave.
+        StorageError: ``out`` holds something else; disk full.
+        MissingExtraError: torch or onnx is not installed.
+    """
+    from rmatk.backbones.backbone import load_backbone
+    from rmatk.deployment.from_run import export_source
+    from rmatk.deployment.golden_pictures import GOLDEN_IMAGES
+    from rmatk.run import load_run
+    from rmatk_export.bundle_writer import write_bundle
+
+    loaded, config = load_run(Path(run)), config or ExportConfig()
+    trained = loaded.record.config
+    source = export_source(
+        loaded,
+        load_backbone(trained.model, trained.pretrained),
+        data=None if data is None else Path(data),
+        golden=config.golden or GOLDEN_IMAGES,
+        ship=config.golden is not None,
+        precisions=config.precisions,
+        pixels=config.pixels,
+    )
+    return write_bundle(source, Path(out), on_progress)
+
+
+@_naming_extras
 def check_parity(
     bundle: Path | str,
     data: Path | str | None = None,
@@ -80,6 +234,10 @@ def check_parity(
     on_progress: OnProgress = no_progress,
 ) -> ParityReport:
     """Check every stage of a bundle against PyTorch.
+
+    >>> report = rmatk.check_parity("bundle")
+    >>> bool(report), report.stages[0].stage
+    (True, 'preprocessing')
 
     Without ``data`` and ``against`` the golden set inside the bundle is used, and torch is not needed.
 
@@ -93,89 +251,42 @@ def check_parity(
         on_progress: called with the photos done, then with the nodes of each graph.
 
     Raises:
-        ValueError: only one of ``data`` and ``against`` was given.
+        ConfigError: only one of ``data`` and ``against`` was given.
         TrustError: no trusted key has signed it, or it is older than one that ran here.
         BundleError: not a sound bundle, or no golden set in it; for ``bisect`` no reference graph.
         BackendError: an engine cannot run here.
         RunError: the bundle was exported from another run.
         DataError: photos that cannot be read.
     """
+    if (data is None) != (against is None):
+        missing = "against" if against is None else "data"
+        raise ConfigError([(missing, "is missing: data and against go together")])
     opened = Bundle.open(Path(bundle), None if trust is None else Path(trust))
     with open_candidates(opened, backend) as candidates:
-        if data is None and against is None:
-            report, graph = _against_golden(opened, candidates, on_progress), _no_graph
-        elif data is not None and against is not None:
-            report, graph = _against_run(opened, candidates, Path(against), Path(data), on_progress)
-        else:
-            raise ValueError("data and against go together; without both, the golden set is used")
-        if not bisect:
-            return report
-        from rmatk_export.parity.bisect import bisect_stages
+        trained = None
+        if data is not None and against is not None:
+            from rmatk.parity.run_reference import RunReference
 
-        spec = opened.manifest.preprocess
-        found = bisect_stages(
-            opened,
-            candidates,
-            report.stages,
-            lambda name: preprocess(report.picture(name), spec),
-            reference=graph(),
+            trained = RunReference.open(opened, Path(against), Path(data))
+        reference = trained or GoldenReference.of(opened)
+        stages = check(
+            reference,
+            candidates if trained is None else [trained.folded(), *candidates],
+            Judge.of(opened),
+            batch=_GOLDEN if trained is None else _PHOTOS,
             on_progress=on_progress,
         )
-    return replace(report, bisections=tuple(found))
+        found: list[Bisection] = []
+        if bisect:
+            from rmatk_export.parity.bisect import bisect_stages
 
-
-def _open_test_photos(data: Path) -> Dataset:
-    """The photos to test on; what is beside them and not read is logged."""
-    from rmatk.data.formats import open_dataset
-
-    photos = open_dataset(data, "test")
-    for note in photos.notes:
-        _notes.warning("%s", note)
-    return photos
-
-
-def _no_graph() -> ModelProto | None:
-    """The bundle's own float32 graph is the reference for bisection."""
-    return None
-
-
-def _against_golden(
-    bundle: Bundle, candidates: Sequence[EncoderCandidate], on_progress: OnProgress
-) -> ParityReport:
-    golden = golden_of(bundle)
-    stages = check_golden(bundle, candidates, on_progress=on_progress)
-    kind, end = "training photos", "; it was trained on them, so accuracy on them is not that on new ones"
-    if golden.source == "rendered":
-        kind, end = "rendered pictures", "; they have no true label, so nothing is said of accuracy"
-    count = len(golden.names)
-    basis = f"against what PyTorch gave at export, on the {count} {kind} that the bundle carries{end}"
-    pictures = dict(zip(golden.names, golden.images, strict=True))
-    return ParityReport(bundle, tuple(stages), basis, pictures.__getitem__)
-
-
-def _against_run(
-    bundle: Bundle,
-    candidates: Sequence[EncoderCandidate],
-    run: Path,
-    data: Path,
-    on_progress: OnProgress,
-) -> tuple[ParityReport, Callable[[], ModelProto]]:
-    from rmatk.backbones.backbone import load_backbone
-    from rmatk.data.duplicates import trained_on
-    from rmatk.parity.run_reference import RunReference
-    from rmatk.run import load_run
-
-    loaded, photos = load_run(run), _open_test_photos(data)
-    config = loaded.record.config
-    backbone = load_backbone(config.model, config.pretrained)
-    reference = RunReference(bundle, loaded, backbone, photos)
-    judge = Judge.of(bundle)
-    stages = check(
-        reference, [reference.folded(), *candidates], judge, batch=_PHOTOS, on_progress=on_progress
-    )
-    basis = f"against {run} in PyTorch, both branches present, on the photos in {data}"
-    if seen := trained_on(photos.flat()[0], loaded.record.fingerprints):
-        basis += f", of which {seen} were trained or validated on"
-    if strange := [name for name in photos.class_names if name not in judge.classes.names]:
-        basis += f"; not labels of the bundle, so nothing is said of accuracy: {', '.join(strange)}"
-    return ParityReport(bundle, tuple(stages), basis, reference.picture), reference.graph
+            spec = opened.manifest.preprocess
+            found = bisect_stages(
+                opened,
+                candidates,
+                stages,
+                lambda name: preprocess(reference.picture(name), spec),
+                reference=None if trained is None else trained.graph(),
+                on_progress=on_progress,
+            )
+    return ParityReport(opened, tuple(stages), reference.basis, reference.picture, tuple(found))

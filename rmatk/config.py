@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
+
+from rmatk_runtime.bundle.manifest import Precision
+from rmatk_runtime.errors import ConfigError
+from rmatk_runtime.settings import above, at_least, one_of, require
 
 _Config = TypeVar("_Config", bound=msgspec.Struct)
 
@@ -18,21 +21,28 @@ def configured(kind: type[_Config], settings: Mapping[str, Any], *, strict: bool
     """A config from settings by field name; ``strict=False`` converts text such as ``"0.5"`` to numbers.
 
     Raises:
-        msgspec.ValidationError: a wrong type, a name that is no field, or a value that cannot be used.
+        ConfigError: a value that cannot be used.
+        msgspec.ValidationError: a wrong type, or a name that is no field.
     """
     encoded = {field.name: field.encode_name for field in msgspec.structs.fields(kind)}
-    return msgspec.convert({encoded.get(n, n): v for n, v in settings.items()}, kind, strict=strict)
+    given = {encoded.get(name, name): value for name, value in settings.items()}
+    try:
+        return msgspec.convert(given, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        raise
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every setting of a training run.
 
     Raises:
-        ValueError: on construction, naming every flag whose value cannot be used.
+        ConfigError: on construction, naming every field whose value cannot be used.
     """
 
-    model: str = "rmatk-small"
-    """``rmatk-small`` or an open_clip model name."""
+    model: str = "auto"
+    """An open_clip model name, ``rmatk-small``, or ``auto``: see :mod:`rmatk.backbones.choice`."""
     pretrained: str | None = None
     """open_clip tag or local file of weights; None for an embedded model, which carries its own."""
     shots: int = 16
@@ -74,46 +84,31 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Of matrix products in training: see :func:`rmatk.training.precision.resolved`."""
 
     def __post_init__(self) -> None:
-        problems = [
-            *_problems("at least 1", {n: getattr(self, n) for n in ("shots", "epochs", "rank")}, 1),
-            *_problems(
-                "at least 1",
-                {
-                    n: v
-                    for n in ("batch", "image_blocks", "text_blocks")
-                    if (v := getattr(self, n)) is not None
-                },
-                1,
-            ),
-            *_problems(
-                "at least 0",
-                {name: getattr(self, name) for name in ("seed", "weight_decay", "momentum", *LOSS_WEIGHTS)},
-                0,
-            ),
+        require(
+            *at_least(1, shots=self.shots, epochs=self.epochs, batch=self.batch, rank=self.rank),
+            *at_least(1, image_blocks=self.image_blocks, text_blocks=self.text_blocks),
+            *at_least(0, seed=self.seed, weight_decay=self.weight_decay, momentum=self.momentum),
+            *at_least(0, **{name: getattr(self, name) for name in LOSS_WEIGHTS}),
+            *above(0, lr=self.lr, scale=self.scale),
             *(
-                f"--{name} must be above 0, not {value}"
-                for name, value in (("lr", self.lr), ("scale", self.scale))
-                if not (math.isfinite(value) and value > 0)
-            ),
-            *(
-                f"--template must contain {{}} once, for the class name: {template!r} does not"
+                ("templates", f"must contain {{}} once, for the class name: {template!r} does not")
                 for template in self.templates
                 if template.count("{}") != 1
             ),
-        ]
-        if not 0 <= self.max_bad < 1:
-            problems.append(f"--max-bad must be at least 0 and below 1, not {self.max_bad}")
-        if not self.templates:
-            problems.append("--template must be given at least once")
-        if problems:
-            raise ValueError("; ".join(problems))
+            *([] if self.templates else [("templates", "must be given at least once")]),
+            *(
+                []
+                if 0 <= self.max_bad < 1
+                else [("max_bad", f"must be at least 0 and below 1, not {self.max_bad}")]
+            ),
+        )
 
 
 class Execution(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a training run is carried out; none of it is meant to change what comes out.
 
     Raises:
-        ValueError: on construction, naming the flag whose value cannot be used.
+        ConfigError: on construction, naming the field whose value cannot be used.
     """
 
     cache: Literal["auto", "memory", "disk", "off"] = "auto"
@@ -128,8 +123,35 @@ class Execution(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Run the adapted blocks through ``torch.compile``; changes results in the last digits."""
 
     def __post_init__(self) -> None:
-        if problems := _problems("at least 0", {"checkpoint_every": self.checkpoint_every}, 0):
-            raise ValueError(problems[0])
+        require(*at_least(0, checkpoint_every=self.checkpoint_every))
+
+
+class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Every setting of an export.
+
+    Raises:
+        ConfigError: on construction, naming every field whose value cannot be used.
+    """
+
+    precisions: tuple[Precision, ...] = ("fp32",)
+    """Of the image encoder; the first is the default on a device."""
+    pixels: bool = False
+    """Also write graphs that take uint8 pixels, with normalisation inside."""
+    golden: int | Literal["rendered"] | None = 32
+    """How many training photos make the golden set; ``rendered``: rendered pictures instead; None: no
+    pictures in the bundle."""
+
+    def __post_init__(self) -> None:
+        require(
+            *(
+                problem
+                for name in self.precisions
+                for problem in one_of(get_args(Precision), precisions=name)
+            ),
+            *([] if self.precisions else [("precisions", "must name at least one")]),
+            *(at_least(1, golden=self.golden) if isinstance(self.golden, int) else []),
+            *one_of(("rendered", None), **({} if isinstance(self.golden, int) else {"golden": self.golden})),
+        )
 
 
 def photos_per_step(config: TrainConfig, classes: int) -> int:
@@ -144,12 +166,3 @@ def photos_per_step(config: TrainConfig, classes: int) -> int:
 def default_blocks(depth: int) -> int:
     """How many of a tower's blocks are adapted by default: two thirds, rounded (MMA: the last 8 of 12)."""
     return max(1, round(depth * 2 / 3))
-
-
-def _problems(expected: str, values: dict[str, float], least: float) -> list[str]:
-    """One message for each value below ``least``, naming the flag that the user typed."""
-    return [
-        f"--{name.replace('_', '-')} must be {expected}, not {value}"
-        for name, value in values.items()
-        if not (math.isfinite(value) and value >= least)
-    ]

@@ -17,7 +17,7 @@ from rich.console import Console
 from rmatk.cli.infer.session import Session
 from rmatk.cli.infer.view import LiveView
 from rmatk_runtime.frames import Frame, Prediction, Score
-from rmatk_runtime.inference.loop import LoopOptions
+from rmatk_runtime.inference.config import InferConfig
 from rmatk_runtime.sources import SourceInfo
 from rmatk_runtime.sources.base import Source, SourceState
 
@@ -35,7 +35,7 @@ class Camera(Source):
 
 def session(source: Source, **options: int) -> Session:
     classifier = SimpleNamespace(backend=SimpleNamespace(name="fake engine"), labels=("a can", "x" * 90))
-    return Session(Path("bundle"), classifier, source, LoopOptions(**options))  # type: ignore[arg-type]
+    return Session(Path("bundle"), classifier, source, InferConfig(**options))  # type: ignore[arg-type]
 
 
 def drawn(view: LiveView, width: int = 80) -> list[str]:

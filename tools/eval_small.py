@@ -31,10 +31,8 @@ from rmatk.data.formats import open_dataset, open_splits
 from rmatk.demo import demo
 from rmatk.deployment.from_run import adapted_towers
 from rmatk.evaluation.protocols import (
-    Listener,
     MethodResult,
     ProtocolResult,
-    Values,
     base_to_new,
     cross_dataset,
     few_shot_accuracy,
@@ -50,13 +48,17 @@ PARTS = ("few_shot", "hm", "demo", "latency")
 Summary = dict[str, float | None]
 
 
-class Lines(Listener):
-    """Says on the error stream what has been measured."""
+class Lines:
+    """Prints on the error stream what has been measured, one line per method and seed."""
 
-    def measured(self, method: str, seed: int, values: Values) -> None:
-        """One line per method and seed."""
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items() if value is not None)
-        print(f"{method}, seed {seed}: {shown}", file=sys.stderr, flush=True)
+    def __init__(self) -> None:
+        self._done = 0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """See :data:`~rmatk_runtime.progress.OnProgress`."""
+        if done > self._done:
+            self._done = done
+            print(what, file=sys.stderr, flush=True)
 
 
 def main() -> None:

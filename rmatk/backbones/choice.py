@@ -25,13 +25,13 @@ _WEIGHTS = (
 _SECONDS = 4.0
 
 
-def load_chosen(model: str | None, pretrained: str | None, device: str) -> tuple[Backbone, tuple[str, ...]]:
-    """The backbone that was named, or the default; and notes on the choice.
+def load_chosen(model: str, pretrained: str | None, device: str) -> tuple[Backbone, tuple[str, ...]]:
+    """The backbone that was named, or for ``auto`` the default; and notes on the choice.
 
     Raises:
         BackboneError, MissingExtraError: see :func:`rmatk.backbones.backbone.load_backbone`.
     """
-    if model is not None:
+    if model != "auto":
         return backbone.load_backbone(model, pretrained, device), ()
     if pretrained is not None or weights_at_hand():
         tag = pretrained or DEFAULT_PRETRAINED

@@ -11,15 +11,17 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from rmatk.cli.echo import echo
+from rmatk.cli.given import flag
 from rmatk_runtime import __version__
-from rmatk_runtime.errors import MissingExtraError, RmatkError, StorageError
+from rmatk_runtime.errors import ConfigError, RmatkError, StorageError
 from rmatk_runtime.printable import printable
 
 # As a newcomer meets them: the whole way, then each step of it, then what helps.
@@ -44,7 +46,27 @@ class _Commands(TyperGroup):
             raise
 
 
-app = typer.Typer(
+class _Command(TyperCommand):
+    """Turns settings that cannot be used into a usage error that names the options."""
+
+    def invoke(self, ctx: Any) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise typer.BadParameter(error.worded(flag), ctx) from error
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _App(typer.Typer):
+    def command(self, name: str | None = None, **options: Any) -> Callable[[_Function], _Function]:
+        """Register a command whose errors name its options."""
+        return super().command(name, cls=_Command, **options)
+
+
+app = _App(
     name="rmatk",
     cls=_Commands,
     help="From a handful of photos to a camera on a small device: train, export, check, run.",
@@ -119,7 +141,9 @@ def _run() -> None:
         place = error.filename or "standard output"
         _leave(StorageError(f"disk full while writing {place}", "free some space, or choose another place"))
     except ModuleNotFoundError as error:
-        missing = _missing_extra(error)
+        from rmatk_runtime.doctor.packages import missing_extra
+
+        missing = missing_extra(error)
         if debug or missing is None:
             raise
         _leave(missing)
@@ -137,15 +161,3 @@ def _leave(error: RmatkError) -> NoReturn:
     if error.hint:
         echo(f" hint: {error.hint}", err=True)
     sys.exit(error.exit_code)
-
-
-def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
-    """The extra that a module belongs to: ``rmatk train`` on a device's install, for example."""
-    from rmatk_runtime.doctor.packages import EXTRAS
-    from rmatk_runtime.platform import install_hint, jetson_model
-
-    module = (error.name or "").split(".")[0]
-    for extra, packages in EXTRAS.items():
-        if module in {name.split(".")[0] for name in packages.values()}:
-            return MissingExtraError(module, extra, install_hint(extra, jetson=jetson_model() is not None))
-    return None

@@ -63,9 +63,8 @@ def bench(
         threads=threads,
     )
     material = BenchPictures(opened, source, _photos(data))
-    with console.progress_bar(quiet=as_json) as bar:
-        task = bar.add_task("bench", total=len(plan.backends) * len(plan.precisions) * len(sizes), note="")
-        found = measure(opened, plan, material, lambda text: bar.update(task, advance=1, note=text))
+    with console.progress_of("bench", quiet=as_json) as on_progress:
+        found = measure(opened, plan, material, on_progress)
     if as_json:
         console.print_json({"bundle": str(bundle), **msgspec.to_builtins(found)})
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -14,7 +12,7 @@ from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk.config import TrainConfig
-    from rmatk.evaluation.protocols import Listener, ProtocolResult
+    from rmatk.evaluation.protocols import ProtocolResult
 
 
 def compare(
@@ -23,7 +21,8 @@ def compare(
     targets: list[Path],
     seeds: str,
     methods: str,
-    settings: Mapping[str, Any],
+    config: TrainConfig,
+    class_names: Path | None,
     device: str,
     *,
     quiet: bool,
@@ -31,14 +30,14 @@ def compare(
     """Run a protocol as the command line tells it.
 
     Raises:
-        typer.BadParameter: an unknown protocol or method, seeds that are no numbers, a bad setting, targets
-            for a protocol that has none.
+        typer.BadParameter: an unknown protocol or method, seeds that are no numbers, targets for a protocol
+            that has none.
         RmatkError: what the protocol raises.
     """
     from msgspec import structs
 
     from rmatk.backbones.choice import chosen_device, device_note, load_chosen
-    from rmatk.cli.console import print_notes
+    from rmatk.cli.console import print_notes, progress_of
     from rmatk.data.class_names import read_class_names
     from rmatk.data.duplicates import equal_files
     from rmatk.data.formats import open_dataset, open_splits
@@ -51,13 +50,13 @@ def compare(
     across = protocol in ("cross-dataset", "domain")
     if bool(targets) != across:
         raise typer.BadParameter(f"--target: {protocol} needs {'at least one' if across else 'none'}")
-    config, numbers, names = _config(settings), _seeds(seeds), _methods(methods)
-    given = read_class_names(settings["class_names"]) if settings.get("class_names") else None
+    numbers, names = _seeds(seeds), _methods(methods)
+    given = None if class_names is None else read_class_names(class_names)
     data = open_splits(source, given)
     tests = {path.resolve().stem: open_dataset(path, "test", given) for path in targets}
     if len(tests) < len(targets):
         raise typer.BadParameter("--target: two of them have the same name")
-    backbone, notes = load_chosen(settings.get("model"), settings.get("pretrained"), chosen_device(device))
+    backbone, notes = load_chosen(config.model, config.pretrained, chosen_device(device))
     config = structs.replace(config, model=backbone.name, pretrained=backbone.pretrained)
     print_notes(data.train, data.test, *tests.values())
     for line in (device_note(backbone.device), *(f"note: {note}" for note in notes)):
@@ -70,14 +69,14 @@ def compare(
                 f"first {same[0]}",
                 err=True,
             )
-    with _progress(numbers, names, quiet=quiet) as listener:
+    with progress_of("comparing", quiet=quiet) as on_progress:
         if protocol == "few-shot":
-            return protocols.few_shot_accuracy(backbone, data, config, numbers, names, listener)
+            return protocols.few_shot_accuracy(backbone, data, config, numbers, names, on_progress)
         if protocol == "base-to-new":
-            return protocols.base_to_new(backbone, data, config, numbers, names, listener)
+            return protocols.base_to_new(backbone, data, config, numbers, names, on_progress)
         style: Any = protocol
         return protocols.cross_dataset(
-            backbone, data, tests, config, numbers, names, listener, protocol=style
+            backbone, data, tests, config, numbers, names, on_progress, protocol=style
         )
 
 
@@ -105,22 +104,6 @@ def show(
     print_next(command("rmatk", "train", source, "-o", "RUN"))
 
 
-def _config(settings: Mapping[str, Any]) -> TrainConfig:
-    """The flags that were given over the defaults of ``rmatk train``."""
-    import msgspec
-
-    from rmatk.config import TrainConfig, configured
-
-    fields = set(TrainConfig.__struct_fields__)
-    chosen = {name: value for name, value in settings.items() if name in fields and value is not None}
-    if settings.get("template"):
-        chosen["templates"] = tuple(settings["template"])
-    try:
-        return configured(TrainConfig, chosen)
-    except msgspec.ValidationError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
 def _seeds(text: str) -> list[int]:
     if not all(part.strip().isdecimal() for part in text.split(",")):
         raise typer.BadParameter(f"--seeds takes numbers such as 1,2,3, not {text!r}")
@@ -134,34 +117,3 @@ def _methods(text: str) -> list[str]:
     if unknown := [name for name in names if name not in METHODS]:
         raise typer.BadParameter(f"--methods: unknown {', '.join(unknown)}; known: {', '.join(METHODS)}")
     return names
-
-
-@contextmanager
-def _progress(seeds: list[int], methods: list[str], *, quiet: bool) -> Iterator[Listener]:
-    """Shows a comparison on a progress bar: one unit per method and seed."""
-    from rmatk.cli.console import progress_bar
-    from rmatk.evaluation.protocols import Listener, Values
-    from rmatk.training.fit import Step
-
-    with progress_bar(quiet=quiet) as progress:
-        task = progress.add_task("comparing", total=len(seeds) * len(methods), note="")
-
-        class Bars(Listener):
-            def __init__(self) -> None:
-                self.photos, self.now = 0, ""
-
-            def read(self, photos: int) -> None:
-                self.photos += photos
-                progress.update(task, note=f"{self.now}, {self.photos} photos read")
-
-            def fitting(self, method: str, seed: int) -> None:
-                self.now = f"{method}, seed {seed}"
-                progress.update(task, note=self.now)
-
-            def stepped(self, step: Step) -> None:
-                progress.update(task, note=f"{self.now}, epoch {step.epoch}, loss {step.terms['loss']:.3f}")
-
-            def measured(self, method: str, seed: int, values: Values) -> None:
-                progress.advance(task)
-
-        yield Bars()

@@ -159,6 +159,7 @@ def progress_of(label: str, *, quiet: bool = False) -> Iterator[OnProgress]:
             if done < before:
                 bar.reset(task)
             before = done
-            bar.update(task, completed=done, total=total, note=what, visible=True)
+            note = "" if what == label else what
+            bar.update(task, completed=done, total=total, note=note, visible=True)
 
         yield advance

@@ -28,13 +28,12 @@ def demo(
     Photos and a video are rendered; then train, export, parity and infer run on them.
     """
     from rmatk.cli.console import print_json
-    from rmatk.demo import STEPS
     from rmatk.demo import demo as run_demo
 
-    def announce(number: int, name: str) -> None:
-        echo(f"[{number + 1}/{len(STEPS)}] {name}", err=True)
+    def announce(name: str, done: int, total: int) -> None:
+        echo(f"[{done + 1}/{total}] {name}", err=True)
 
-    result = run_demo(out, seed=seed, on_step=announce)
+    result = run_demo(out, seed=seed, on_progress=announce)
     if as_json:
         print_json(_record(result))
     else:

@@ -102,7 +102,6 @@ def evaluate(
 
     The first takes RUN and DATA, the second --protocol NAME --data DATA.
     """
-    settings = dict(locals())
     if protocol is None:
         if run is None or data is None or source is not None:
             raise typer.BadParameter("give RUN and DATA; or --protocol and --data")
@@ -114,8 +113,19 @@ def evaluate(
     else:
         _refuse(context, "RUN and DATA", lambda name: name in _OF_A_RUN)
         from rmatk.cli.compare import compare, show
+        from rmatk.config import TrainConfig, configured
 
-        result = compare(protocol, source, target or [], seeds, methods, settings, device, quiet=as_json)
+        settings = {
+            "model": model, "pretrained": pretrained, "shots": shots, "epochs": epochs, "batch": batch,
+            "lr": lr, "optimizer": optimizer, "rank": rank, "scale": scale, "image_blocks": image_blocks,
+            "text_blocks": text_blocks, "image_rec_weight": image_rec_weight,
+            "text_rec_weight": text_rec_weight, "image_con_weight": image_con_weight,
+            "text_con_weight": text_con_weight, "templates": tuple(template) if template else None,
+        }  # fmt: skip
+        config = configured(TrainConfig, {n: v for n, v in settings.items() if v is not None})
+        result = compare(
+            protocol, source, target or [], seeds, methods, config, class_names, device, quiet=as_json
+        )
         show(result, source, csv, markdown, as_json)
 
 
@@ -136,33 +146,19 @@ def _measure(
     quiet: bool,
 ) -> EvalReport:
     """The run's accuracies on ``data``, with a progress bar."""
-    from rmatk.backbones.backbone import load_backbone
-    from rmatk.backbones.choice import chosen_device, device_note
-    from rmatk.cli.console import print_notes, progress_bar
-    from rmatk.data.class_names import read_class_names
-    from rmatk.data.formats import open_dataset
-    from rmatk.evaluation.accuracy import evaluate as evaluate_run
-    from rmatk.run import load_run, restore
+    from rmatk.api import evaluate as evaluate_run
+    from rmatk.cli.console import progress_of
+    from rmatk.cli.logs import log_lines
 
-    loaded = load_run(run)
-    config = loaded.record.config
-    names = read_class_names(class_names) if class_names else loaded.record.class_map
-    dataset = open_dataset(data, "test", names)
-    print_notes(dataset)
-    backbone = load_backbone(config.model, config.pretrained, chosen_device(device))
-    echo(device_note(backbone.device), err=True)
-    model = restore(loaded, backbone)
-    with progress_bar(quiet=quiet) as progress:
-        task = progress.add_task("photos", total=len(dataset.flat()[0]), note="")
+    with log_lines(), progress_of("photos", quiet=quiet) as on_progress:
         return evaluate_run(
-            model,
-            loaded.record.class_names,
-            config.templates,
-            dataset,
+            run,
+            data,
+            class_names=class_names,
             batch=batch,
             max_bad=max_bad,
-            training=loaded.record.fingerprints,
-            on_images=lambda count: progress.advance(task, count),
+            device=device,
+            on_progress=on_progress,
         )
 
 

@@ -1,4 +1,4 @@
-"""Finds which options were typed, so that options without effect are refused by name."""
+"""Options as the user knows them: which were typed, and the option that sets a field."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ def given(context: typer.Context) -> list[str]:
 def flags(names: Iterable[str]) -> str:
     """Parameters as they are typed: ``--image-blocks, --lr``."""
     return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+def flag(field: str) -> str:
+    """The option that sets a field of a configuration: ``image_blocks`` -> ``--image-blocks``."""
+    option = {
+        "templates": "template",
+        "precisions": "precision",
+        "compute_capabilities": "compute_capability",
+    }
+    return flags([option.get(field, field)])
 
 
 def _was_given(context: typer.Context, name: str) -> bool:

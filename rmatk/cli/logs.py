@@ -8,14 +8,16 @@ from contextlib import contextmanager
 
 from rmatk.cli.echo import echo
 
+_LABELS = {("rmatk.notes", logging.WARNING): "note: ", ("rmatk.api", logging.INFO): ""}
+
 
 class _Lines(logging.Handler):
     """Looks up the error stream for each line, since a live view stands in for it while it is drawn."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        label = "note" if record.name == "rmatk.notes" else record.levelname.lower()
-        echo(f"{label}: {record.getMessage()}", err=True)
+        label = _LABELS.get((record.name, record.levelno), f"{record.levelname.lower()}: ")
+        echo(f"{label}{record.getMessage()}", err=True)
 
 
 @contextmanager

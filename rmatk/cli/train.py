@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rmatk.cli import app
 from rmatk.cli.echo import echo
-from rmatk.cli.given import given as typed
+from rmatk.cli.given import given
 from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
-    import msgspec
-    from rich.progress import Progress
+    from rich.progress import TaskID
 
     from rmatk.run import Run
-    from rmatk.training.train import Listener
-
-Settings = TypeVar("Settings", bound="msgspec.Struct")
+    from rmatk.training.fit import OnStep, Step
 
 
 @app.command()
@@ -31,14 +30,14 @@ def train(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="RUN", help="The run folder to write.")],
     model: Annotated[
-        str | None,
+        str,
         typer.Option(
             metavar="NAME",
             help="An open_clip model name, or rmatk-small, the embedded one. "
             "by default ViT-B-16-quickgelu, if its weights are available.",
             show_default=False,
         ),
-    ] = None,
+    ] = "auto",
     pretrained: Annotated[
         str | None, typer.Option(metavar="TAG|FILE", help="open_clip tag, or a local file of weights.")
     ] = None,
@@ -130,57 +129,45 @@ def train(
 
     After an interruption, the same command continues the run.
     """
-    from msgspec import structs
-
+    from rmatk.api import train as train_run
+    from rmatk.cli.logs import log_lines
     from rmatk.config import Execution, TrainConfig
+    from rmatk.training.distributed import is_main
+    from rmatk.training.tensorboard import tensorboard as write_tensorboard
 
-    if optimizer != "sgd" and "momentum" in typed(context):
+    if optimizer != "sgd" and "momentum" in given(context):
         raise typer.BadParameter(f"--momentum is of sgd, and {optimizer} has none: add --optimizer sgd")
-    given = {**locals(), "templates": tuple(template) if template else None}
-    config, execution = _settings(given, TrainConfig), _settings(given, Execution)
+    config = TrainConfig(
+        model=model, pretrained=pretrained, shots=shots, seed=seed, epochs=epochs, batch=batch,
+        lr=lr, optimizer=optimizer, weight_decay=weight_decay, momentum=momentum, rank=rank, scale=scale,
+        image_blocks=image_blocks, text_blocks=text_blocks, image_rec_weight=image_rec_weight,
+        text_rec_weight=text_rec_weight, image_con_weight=image_con_weight,
+        text_con_weight=text_con_weight, templates=tuple(template or TrainConfig().templates),
+        max_bad=max_bad, augment=augment, precision=precision,
+    )  # fmt: skip
+    execution = Execution(cache=cache, checkpoint_every=checkpoint_every, fresh=fresh, compile=compile)
     if augment:
         echo("note: --augment turns the image cache off: every step runs the whole image tower", err=True)
-
-    from rmatk.backbones.choice import chosen_device, device_note, load_chosen
-    from rmatk.cli.console import progress_bar
-    from rmatk.data.class_names import read_class_names
-    from rmatk.training import distributed
-    from rmatk.training.train import train as train_run
-
-    class_map = read_class_names(class_names) if class_names else None
-    told: list[str] = []
-    with distributed.group(chosen_device(device)) as own:
-        main = distributed.is_main()
-        backbone, notes = load_chosen(model, pretrained, own)
-        config = structs.replace(config, model=backbone.name, pretrained=backbone.pretrained)
-        try:
-            with progress_bar(quiet=as_json or not main) as progress:
-                listener = _listener(progress, tensorboard if main else None, told)
-                if main:
-                    echo(device_note(backbone.device), err=True)
-                    listener.noted(notes)
-                run = train_run(
-                    config, backbone, data, out, listener, execution, class_map=class_map, notes=notes
-                )
-        except KeyboardInterrupt:
-            if main:
-                _say_how_to_resume(out)
-            raise typer.Exit(130) from None
-    if main:
-        _show(run, as_json, told)
-
-
-def _settings(given: dict[str, object], kind: type[Settings]) -> Settings:
-    """The settings that were given over the defaults; what is wrong with them is a usage error."""
-    import msgspec
-
-    from rmatk.config import configured
-
-    known = {field.name for field in msgspec.structs.fields(kind)}
+    main = is_main()
+    bars = _Bars(None if tensorboard is None or not main else write_tensorboard(tensorboard))
     try:
-        return configured(kind, {n: v for n, v in given.items() if n in known and v is not None})
-    except msgspec.ValidationError as error:
-        raise typer.BadParameter(str(error)) from error
+        with log_lines(), bars.shown(quiet=as_json or not main):
+            run = train_run(
+                data,
+                out,
+                config,
+                class_names=class_names,
+                execution=execution,
+                device=device,
+                on_progress=bars.progress,
+                on_step=bars.step,
+            )
+    except KeyboardInterrupt:
+        if main:
+            _say_how_to_resume(out)
+        raise typer.Exit(130) from None
+    if main:
+        _show(run, as_json)
 
 
 def _say_how_to_resume(out: Path) -> None:
@@ -195,47 +182,43 @@ def _say_how_to_resume(out: Path) -> None:
         echo("interrupted before the first checkpoint; nothing was written", err=True)
 
 
-def _listener(progress: Progress, tensorboard: Path | None, told: list[str]) -> Listener:
-    """Shows training on a progress bar: loss, the batch's accuracy, photos per second."""
-    import time
+class _Bars:
+    """Shows training on progress bars: loss, the batch's accuracy, photos per second."""
 
-    from rmatk.training.fit import Step
-    from rmatk.training.train import Listener
+    def __init__(self, also: OnStep | None) -> None:
+        self._also = also
+        self._tasks: dict[str, TaskID] = {}
+        self._note, self._seen, self._began = "", 0, 0.0
 
-    class Bars(Listener):
-        def noted(self, notes: Sequence[str]) -> None:
-            for note in notes:
-                echo(f"note: {note}", err=True)
-                told.append(note)
+    @contextmanager
+    def shown(self, *, quiet: bool) -> Iterator[None]:
+        """Show the bars while the block runs."""
+        from rmatk.cli.console import progress_bar
 
-        def started(self, photos: int, steps: int) -> None:
-            self.photos = progress.add_task("photos", total=photos, note="")
-            self.steps = progress.add_task("training", total=steps, note="")
-            self.seen, self.began = 0, 0.0
+        with progress_bar(quiet=quiet) as self._bar:
+            yield
 
-        def read(self, photos: int) -> None:
-            progress.advance(self.photos, photos)
+    def progress(self, what: str, done: int, total: int) -> None:
+        """See :data:`~rmatk_runtime.progress.OnProgress`."""
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total, note="", completed=done)
+        self._bar.update(self._tasks[what], completed=done, note=self._note)
 
-        def stepped(self, step: Step) -> None:
-            now = time.monotonic()
-            note = f"loss {step.terms['loss']:.3f}  batch accuracy {step.accuracy:.0%}"
-            if self.began:
-                self.seen += step.photos
-                note += f"  {self.seen / (now - self.began):.0f} images/s"
-            else:  # the first step warms up, and may follow on steps of an earlier process: it is not timed
-                self.began = now
-                progress.reset(self.steps, completed=step.step)
-            progress.update(self.steps, completed=step.step, note=note)
-
-    if tensorboard is None:
-        return Bars()
-    from rmatk.training.tensorboard import TensorBoard
-
-    return TensorBoard(tensorboard, Bars())
+    def step(self, step: Step) -> None:
+        """See :data:`~rmatk.training.fit.OnStep`."""
+        if self._also is not None:
+            self._also(step)
+        now = time.monotonic()
+        self._note = f"loss {step.terms['loss']:.3f}  batch accuracy {step.accuracy:.0%}"
+        if self._began:
+            self._seen += step.photos
+            self._note += f"  {self._seen / (now - self._began):.0f} images/s"
+        else:  # the first step warms up, and may continue an earlier process: it is not timed
+            self._began = now
 
 
-def _show(run: Run, as_json: bool, told: Sequence[str]) -> None:
-    """The result as JSON, or as a table, the notes that were not ``told`` before, and the next command."""
+def _show(run: Run, as_json: bool) -> None:
+    """The result as JSON, or as a table and the next command; its notes were logged during training."""
     import msgspec
 
     from rmatk.cli.console import print_json, print_next, print_table
@@ -261,9 +244,6 @@ def _show(run: Run, as_json: bool, told: Sequence[str]) -> None:
             for a in found
         ],
     )
-    for note in record.notes:
-        if note not in told:
-            echo(f"note: {note}")
     print_next(
         command("rmatk", "eval", run.path, "TEST_PHOTOS"),
         command("rmatk", "export", run.path, "-o", "BUNDLE"),

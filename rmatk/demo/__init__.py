@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from rmatk.api import check_parity
-from rmatk.backbones.backbone import SMALL, Backbone, load_backbone
+from rmatk.api import check_parity, evaluate, export, train
+from rmatk.backbones.backbone import SMALL
 from rmatk.config import TrainConfig
-from rmatk.data.photos import read_folder
 from rmatk.demo.material import DemoFiles, render
-from rmatk.deployment.from_run import export_source
-from rmatk.evaluation.accuracy import EvalReport, evaluate
-from rmatk.run import Run, restore
-from rmatk.training.train import train
-from rmatk_export.bundle_writer import write_bundle
+from rmatk.evaluation.accuracy import EvalReport
+from rmatk.run import Run
 from rmatk_runtime.files import check_replaceable, write_atomic
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.inference.classifier import Classifier
 from rmatk_runtime.inference.loop import run as run_loop
 from rmatk_runtime.inference.summary import Summary
 from rmatk_runtime.parity.stage import StageResult
+from rmatk_runtime.progress import OnProgress, no_progress
 from rmatk_runtime.sinks import JsonlSink, Sink, VideoSink
 from rmatk_runtime.sources import open_source
 
@@ -61,15 +57,13 @@ class DemoResult:
     seconds: float
 
 
-def demo(
-    out: Path, *, seed: int = 1, on_step: Callable[[int, str], None] = lambda n, name: None
-) -> DemoResult:
+def demo(out: Path, *, seed: int = 1, on_progress: OnProgress = no_progress) -> DemoResult:
     """Run the demo into the folder ``out``.
 
     Args:
         out: an absent or empty folder, or that of an earlier demo, which is replaced.
         seed: of rendering, shots and training.
-        on_step: hears the number (from 0) and name of each of :data:`STEPS` as it begins.
+        on_progress: called with each of :data:`STEPS` as it begins, and the number of steps done.
 
     Raises:
         StorageError: ``out`` holds something else, disk full.
@@ -79,29 +73,26 @@ def demo(
 
     began = time.perf_counter()
     _make_room(out)
-    on_step(0, STEPS[0])
+    on_progress(STEPS[0], 0, len(STEPS))
     material = render(out, seed)
-    on_step(1, STEPS[1])
-    backbone = load_backbone(SMALL)
-    run = train(TrainConfig(model=SMALL, seed=seed), backbone, material.train, out / "run")
-    on_step(2, STEPS[2])
-    report = _evaluate(run, backbone, material)
-    on_step(3, STEPS[3])
-    write_bundle(export_source(run, backbone), out / "bundle")
-    on_step(4, STEPS[4])
-    stages = (
-        check_parity(out / "bundle", material.test, against=run.path, backend="cpu").require_passed().stages
-    )
-    on_step(5, STEPS[5])
+    on_progress(STEPS[1], 1, len(STEPS))
+    run = train(material.train, out / "run", TrainConfig(model=SMALL, seed=seed))
+    on_progress(STEPS[2], 2, len(STEPS))
+    report = evaluate(out / "run", material.test)
+    on_progress(STEPS[3], 3, len(STEPS))
+    export(out / "run", out / "bundle")
+    on_progress(STEPS[4], 4, len(STEPS))
+    parity = check_parity(out / "bundle", material.test, against=out / "run", backend="cpu").require_passed()
+    on_progress(STEPS[5], 5, len(STEPS))
     summary, predictions = _infer(out, material)
     hits = sum(p.label == truth for p, truth in zip(predictions, material.truth, strict=True))
-    on_step(6, STEPS[6])
+    on_progress(STEPS[6], 6, len(STEPS))
     result = DemoResult(
         out,
         material,
         run,
         report,
-        stages,
+        parity.stages,
         summary,
         predictions,
         hits / len(predictions),
@@ -121,13 +112,6 @@ def _make_room(out: Path) -> None:
         else:
             part.unlink(missing_ok=True)
     write_atomic(out / MARKER, msgspec.json.encode({"format": "rmatk-demo", "holds": PARTS}))
-
-
-def _evaluate(run: Run, backbone: Backbone, material: DemoFiles) -> EvalReport:
-    record = run.record
-    return evaluate(
-        restore(run, backbone), record.class_names, record.config.templates, read_folder(material.test)
-    )
 
 
 class _Kept(Sink):

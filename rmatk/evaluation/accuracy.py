@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 import torch
 from torch import Tensor
@@ -14,6 +12,7 @@ from rmatk.method.model import AdaptedClip
 from rmatk_runtime.errors import DataError
 from rmatk_runtime.intervals import wilson
 from rmatk_runtime.pictures.preprocess import normalise
+from rmatk_runtime.progress import OnProgress, no_progress
 
 
 class ClassReport(msgspec.Struct, frozen=True):
@@ -72,7 +71,7 @@ def evaluate(
     batch: int = 64,
     max_bad: float = 0.0,
     training: Fingerprints | None = None,
-    on_images: Callable[[int], None] = lambda count: None,
+    on_progress: OnProgress = no_progress,
 ) -> EvalReport:
     """Classify every photo of ``dataset`` with and without the adapters.
 
@@ -98,7 +97,7 @@ def evaluate(
         readable = [file for number, file in enumerate(files) if number not in bad]
         prints.append(fingerprints(readable[read : read + len(pixels)], pixels))
         read += len(pixels)
-        on_images(len(pixels))
+        on_progress("photos", read, len(files))
     if not adapted:
         raise DataError(f"{dataset.root} has no photo that can be read", "give photos to measure on")
     truth = torch.tensor([label for index, label in enumerate(labels) if index not in bad])

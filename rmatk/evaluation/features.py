@@ -7,7 +7,7 @@ differs, so it is kept, up to a budget of memory; past it, photos are read again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from rmatk.config import TrainConfig
 from rmatk.data.photos import Dataset, image_batches
 from rmatk.method.model import AdaptedClip
 from rmatk.training.cache import ImageCache
+from rmatk_runtime.progress import OnProgress, no_progress
 
 _BATCH = 32
 _BUDGET = 4 << 30
@@ -27,7 +28,7 @@ class FrozenFeatures:
     """What all methods read of a photo: the first adapted block's input (L, D), CLIP's features (De,).
 
     ``clip`` is the backbone with untrained adapters, which is CLIP itself. Rows are kept until they take
-    ``budget`` bytes. ``on_photos`` hears how many photos have been read.
+    ``budget`` bytes. ``on_progress`` reports the photos read of each data set.
     """
 
     def __init__(
@@ -36,14 +37,14 @@ class FrozenFeatures:
         config: TrainConfig,
         *,
         budget: int = _BUDGET,
-        on_photos: Callable[[int], None] = lambda count: None,
+        on_progress: OnProgress = no_progress,
     ) -> None:
         """Raises:
         BackboneError: more blocks asked for than a tower has.
         """
         self.clip = AdaptedClip(backbone, config, torch.Generator().manual_seed(0))
         self._left = budget
-        self._on_photos = on_photos
+        self._on_progress = on_progress
         self._rows: dict[Path, tuple[Tensor, Tensor]] = {}
 
     def all(self, dataset: Dataset) -> ImageCache:
@@ -79,11 +80,12 @@ class FrozenFeatures:
     @torch.no_grad()
     def _read(self, files: list[Path]) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows of photos that are not kept, in order; those that fit the budget are kept from now on."""
-        place = iter(files)
+        place, done = iter(files), 0
         for images in image_batches(files, self.clip.backbone.preprocess, _BATCH):
             x, lengths = self.clip.image.lower(torch.from_numpy(images).to(self.clip.backbone.device))
             frozen = self.clip.image.frozen(x, lengths)
-            self._on_photos(len(images))
+            done += len(images)
+            self._on_progress("photos", done, len(files))
             size = (x.nbytes + frozen.nbytes) // len(images)
             for row in zip(x, frozen, strict=True):
                 file = next(place)

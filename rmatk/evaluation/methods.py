@@ -21,7 +21,7 @@ from rmatk.evaluation.baselines import LinearProbe, tip_logits, trained_keys
 from rmatk.evaluation.features import FrozenFeatures
 from rmatk.method.model import AdaptedClip
 from rmatk.training.cache import ImageCache, cache_texts
-from rmatk.training.fit import Step, fit
+from rmatk.training.fit import OnStep, fit, no_report
 
 Classify = Callable[[ImageCache], Tensor]
 """A batch of n photos -> logits (n, C)."""
@@ -45,14 +45,14 @@ ABLATIONS: dict[str, dict[str, float]] = {
 class Task:
     """What a method is fitted to: the training shots and, in ``config``, seed and hyperparameters.
 
-    ``on_step`` is called after every training step of an adapter.
+    ``on_step`` is called for every training step of an adapter.
     """
 
     features: FrozenFeatures
     shots: Dataset
     templates: tuple[str, ...]
     config: TrainConfig
-    on_step: Callable[[Step], None] = lambda step: None
+    on_step: OnStep = no_report
 
 
 def zero_shot(task: Task) -> Fitted:

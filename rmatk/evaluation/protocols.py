@@ -29,6 +29,7 @@ from rmatk.evaluation.features import FrozenFeatures
 from rmatk.evaluation.methods import ABLATIONS, METHODS, Fitted, Task
 from rmatk.training.fit import Step
 from rmatk_runtime.errors import DataError
+from rmatk_runtime.progress import OnProgress, no_progress
 
 Protocol = Literal["few-shot", "base-to-new", "cross-dataset", "domain"]
 Values = dict[str, float | None]
@@ -80,22 +81,6 @@ class ProtocolResult(msgspec.Struct, frozen=True):
     methods: tuple[MethodResult, ...]
 
 
-class Listener:
-    """Hears how a comparison goes; this one does nothing."""
-
-    def read(self, photos: int) -> None:
-        """So many more photos have been read and run through the frozen blocks."""
-
-    def fitting(self, method: str, seed: int) -> None:
-        """A method is about to be fitted."""
-
-    def stepped(self, step: Step) -> None:
-        """An adapter's training made a step."""
-
-    def measured(self, method: str, seed: int, values: Values) -> None:
-        """A fitted method has been measured on all test photos."""
-
-
 def halves(dataset: Dataset) -> tuple[Dataset, Dataset]:
     """Base and new classes by CoOp's rule: the first ceil(n / 2) of the labels, and the rest.
 
@@ -122,7 +107,7 @@ def few_shot_accuracy(
     config: TrainConfig,
     seeds: Sequence[int],
     methods: Sequence[str],
-    listener: Listener | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> ProtocolResult:
     """All classes for training and test: column ``accuracy``.
 
@@ -130,7 +115,15 @@ def few_shot_accuracy(
         DataError: photos that cannot be read, one class only.
     """
     return _compare(
-        "few-shot", backbone, data.name, data.train, {"accuracy": data.test}, config, seeds, methods, listener
+        "few-shot",
+        backbone,
+        data.name,
+        data.train,
+        {"accuracy": data.test},
+        config,
+        seeds,
+        methods,
+        on_progress,
     )
 
 
@@ -140,7 +133,7 @@ def base_to_new(
     config: TrainConfig,
     seeds: Sequence[int],
     methods: Sequence[str],
-    listener: Listener | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> ProtocolResult:
     """Train on the base classes only: columns ``base``, ``new`` and ``hm``.
 
@@ -155,7 +148,7 @@ def base_to_new(
 
     tests = {"base": base, "new": new}
     return _compare(
-        "base-to-new", backbone, data.name, train, tests, config, seeds, methods, listener, with_hm
+        "base-to-new", backbone, data.name, train, tests, config, seeds, methods, on_progress, with_hm
     )
 
 
@@ -166,7 +159,7 @@ def cross_dataset(
     config: TrainConfig,
     seeds: Sequence[int],
     methods: Sequence[str],
-    listener: Listener | None = None,
+    on_progress: OnProgress = no_progress,
     *,
     protocol: Literal["cross-dataset", "domain"] = "cross-dataset",
 ) -> ProtocolResult:
@@ -193,8 +186,43 @@ def cross_dataset(
 
     tests = {source.name: source.test, **targets}
     return _compare(
-        protocol, backbone, source.name, source.train, tests, config, seeds, methods, listener, with_average
+        protocol,
+        backbone,
+        source.name,
+        source.train,
+        tests,
+        config,
+        seeds,
+        methods,
+        on_progress,
+        with_average,
     )
+
+
+class _Report:
+    """The progress of a comparison: how many of ``total`` pairs of method and seed are measured."""
+
+    def __init__(self, on_progress: OnProgress, total: int) -> None:
+        self._on_progress, self._total = on_progress, total
+        self._done, self._now = 0, ""
+
+    def begin(self, method: str, seed: int) -> None:
+        self._now = f"{method}, seed {seed}"
+        self._report("")
+
+    def read(self, what: str, done: int, total: int) -> None:
+        self._report(f", {what} {done} of {total}")
+
+    def stepped(self, step: Step) -> None:
+        self._report(f", epoch {step.epoch}, loss {step.terms['loss']:.3f}")
+
+    def measured(self, values: Values) -> None:
+        self._done += 1
+        shown = (f", {name} {value:.3f}" for name, value in values.items() if value is not None)
+        self._report("".join(shown))
+
+    def _report(self, end: str) -> None:
+        self._on_progress(self._now + end, self._done, self._total)
 
 
 def _compare(
@@ -206,27 +234,27 @@ def _compare(
     config: TrainConfig,
     seeds: Sequence[int],
     methods: Sequence[str],
-    listener: Listener | None,
+    on_progress: OnProgress,
     derive: Callable[[Values], Values] = lambda values: values,
 ) -> ProtocolResult:
     """Fit every method to every seed's shots and measure it on every test set."""
     if config.augment:
         raise DataError("protocols train without augmentation, as the paper does", "leave --augment out")
-    listener = listener or Listener()
     templates = prompts(train, config)
-    features = FrozenFeatures(backbone, config, on_photos=listener.read)
+    report = _Report(on_progress, len(methods) * len(seeds))
+    features = FrozenFeatures(backbone, config, on_progress=report.read)
     results = []
     for method in methods:
         per_seed = []
         for seed in seeds:
-            listener.fitting(method, seed)
+            report.begin(method, seed)
             shots = few_shot(train, config.shots, seed).train
             settings = msgspec.structs.replace(config, seed=seed)
-            fitted = METHODS[method](Task(features, shots, templates, settings, listener.stepped))
+            fitted = METHODS[method](Task(features, shots, templates, settings, report.stepped))
             values = derive(
                 {c: _accuracy(fitted, features, test, prompts(test, config)) for c, test in tests.items()}
             )
-            listener.measured(method, seed, values)
+            report.measured(values)
             per_seed.append(SeedResult(seed, values))
         results.append(_summary(method, per_seed))
     return ProtocolResult(

@@ -10,10 +10,14 @@ import torch
 from onnx import ModelProto
 from PIL import Image
 
+from rmatk.backbones import backbone as backbones
 from rmatk.backbones.backbone import Backbone
+from rmatk.data.duplicates import trained_on
+from rmatk.data.formats import open_dataset
 from rmatk.data.photos import Dataset, pixel_batches
 from rmatk.deployment.from_run import adapted_towers, run_digest
-from rmatk.run import Run, restore
+from rmatk.notes import note
+from rmatk.run import Run, load_run, restore
 from rmatk_export.fold import fold
 from rmatk_export.graph.encoder import image_graph
 from rmatk_export.parity.folded import FoldedCandidate
@@ -51,6 +55,32 @@ class RunReference:
         self._bundle, self._backbone, self._photos = bundle, backbone, photos
         self._model, self._scale = restore(run, backbone), run.record.config.scale
         self.names: Sequence[str] = photos.relative()
+        self.basis = f"against {run.path} in PyTorch, both branches present, on the photos in {photos.root}"
+
+    @classmethod
+    def open(cls, bundle: Bundle, run: Path, data: Path) -> RunReference:
+        """The run in the folder ``run`` on the photos in ``data``.
+
+        Raises:
+            RunError: not a run, or not that of the bundle.
+            BackboneError: the run's backbone cannot be loaded.
+            DataError: nothing that can be read in ``data``.
+        """
+        loaded = load_run(run)
+        config = loaded.record.config
+        photos = open_dataset(data, "test", loaded.record.class_map)
+        note(photos.notes)
+        backbone = backbones.load_backbone(config.model, config.pretrained)
+        reference = cls(bundle, loaded, backbone, photos)
+        reference.basis = f"against {run} in PyTorch, both branches present, on the photos in {data}"
+        if seen := trained_on(photos.flat()[0], loaded.record.fingerprints):
+            reference.basis += f", of which {seen} were trained or validated on"
+        known = bundle.classes().names
+        if strange := [name for name in photos.class_names if name not in known]:
+            reference.basis += (
+                f"; not labels of the bundle, so nothing is said of accuracy: {', '.join(strange)}"
+            )
+        return reference
 
     def truth(self, known: Sequence[str]) -> Sequence[str] | None:
         """See :meth:`rmatk_runtime.parity.reference.Reference.truth`."""

@@ -36,7 +36,9 @@ def group(device: str) -> Iterator[str]:
 
 def is_main() -> bool:
     """Whether this process is the one that writes files and prints."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    if dist.is_initialized():
+        return dist.get_rank() == 0
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def size() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,14 @@ class Step:
     accuracy: float
     photos: int
     terms: dict[str, float]
+
+
+OnStep = Callable[[Step], None]
+"""Called with the report of every training step."""
+
+
+def no_report(step: Step) -> None:
+    """An ``OnStep`` that does nothing."""
 
 
 def fit(

@@ -11,7 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,7 @@ from rmatk.data.formats import open_dataset, prompts
 from rmatk.data.photos import Dataset
 from rmatk.data.shots import FewShot, few_shot, without_unreadable
 from rmatk.method.model import AdaptedClip
+from rmatk.notes import note
 from rmatk.pages.run_report import ValidationAnswers, write_report
 from rmatk.run import METRICS, RECORD, Metrics, Run, load_run, run_folder, write_run
 from rmatk.training import distributed
@@ -50,29 +51,27 @@ from rmatk.training.checkpoint import (
     save_checkpoint,
     working_folder,
 )
-from rmatk.training.fit import Step, fit
+from rmatk.training.fit import OnStep, Step, fit, no_report
 from rmatk.training.precision import resolved
 from rmatk.training.prompt_check import check_prompts
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.bundle.label_head import softmax
 from rmatk_runtime.errors import RunError, naming_storage_errors
 from rmatk_runtime.files import check_replaceable
+from rmatk_runtime.progress import OnProgress, no_progress
 
 
-class Listener:
-    """Hears how training goes; this one does nothing."""
+@dataclass(frozen=True)
+class _Report:
+    """The callbacks of a training; other processes than the main one report nothing."""
 
-    def noted(self, notes: Sequence[str]) -> None:
-        """What is to be known before training is paid for."""
+    on_step: OnStep
+    on_progress: OnProgress
 
-    def started(self, photos: int, steps: int) -> None:
-        """Before anything is computed."""
-
-    def read(self, photos: int) -> None:
-        """So many more photos have been read and run through the frozen blocks."""
-
-    def stepped(self, step: Step) -> None:
-        """One step is done."""
+    def note(self, notes: Sequence[str]) -> None:
+        """What is worth knowing before the training is over."""
+        if distributed.is_main():
+            note(notes)
 
 
 def train(
@@ -80,9 +79,10 @@ def train(
     backbone: Backbone,
     data: Path,
     out: Path,
-    listener: Listener | None = None,
+    on_step: OnStep = no_report,
     execution: Execution | None = None,
     *,
+    on_progress: OnProgress = no_progress,
     class_map: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> Run:
@@ -98,16 +98,19 @@ def train(
         StorageError: ``out`` holds something else or is being made by another process; disk full.
     """
     check_replaceable(out, marker=RECORD)
-    listener, execution = listener or Listener(), execution or Execution()
+    execution = execution or Execution()
+    report = _Report(on_step, on_progress) if distributed.is_main() else _Report(no_report, no_progress)
     dataset = open_dataset(data, "train", class_map)
     config = msgspec.structs.replace(config, templates=prompts(dataset, config))
     shots = without_unreadable(few_shot(dataset, config.shots, config.seed), config.max_bad)
     shots = replace(shots, notes=(*shots.notes, *_class_notes(backbone, dataset, config)))
-    listener.noted(shots.notes)
+    report.note(shots.notes)
     shots = replace(shots, notes=(*notes, *shots.notes))
     model = AdaptedClip(backbone, config, torch.Generator().manual_seed(config.seed))
     config = msgspec.structs.replace(
         config,
+        model=backbone.name,
+        pretrained=backbone.pretrained,
         image_blocks=len(model.image.blocks),
         text_blocks=len(model.text.blocks),
         batch=photos_per_step(config, len(dataset.class_names)),
@@ -116,10 +119,10 @@ def train(
     if distributed.is_main():
         with working_folder(out, fresh=execution.fresh) as work:
             distributed.wait_for_all()  # nobody looks for a checkpoint that --fresh is about to remove
-            _train_in(work, out, config, model, shots, listener, execution, class_map)
+            _train_in(work, out, config, model, shots, report, execution, class_map)
     else:
         distributed.wait_for_all()
-        _train_in(partial_folder(out), out, config, model, shots, listener, execution, class_map)
+        _train_in(partial_folder(out), out, config, model, shots, report, execution, class_map)
     return load_run(out)
 
 
@@ -142,7 +145,7 @@ def _train_in(
     config: TrainConfig,
     model: AdaptedClip,
     shots: FewShot,
-    listener: Listener,
+    report: _Report,
     execution: Execution,
     class_map: Mapping[str, str] | None,
 ) -> None:
@@ -151,14 +154,11 @@ def _train_in(
     identity = _identity(config, model.backbone, shots)
     load_checkpoint(work, state, identity)
     count = len(shots.train.flat()[0])
-    listener.started(
-        count + len(shots.validation.flat()[0]),
-        config.epochs * math.ceil(count / photos_per_step(config, len(shots.train.class_names))),
-    )
+    total = config.epochs * math.ceil(count / photos_per_step(config, len(shots.train.class_names)))
     text = cache_texts(model, shots.train.class_names, config.templates)
-    listener.noted(text.notes(len(model.text.blocks)))
-    images, prints = _images(model, shots, config, execution, work, listener)
-    shots = _noting_repeats(shots, prints, listener)
+    report.note(text.notes(len(model.text.blocks)))
+    images, prints = _images(model, shots, config, execution, work, report.on_progress)
+    shots = _noting_repeats(shots, prints, report)
     seen, unseen = images.split(count)
     if execution.compile:
         for tower in (model.image, model.text):
@@ -166,7 +166,8 @@ def _train_in(
     steps = fit(model, seen, text, config, state)
     try:
         for step in _logged(steps, work, state, identity, execution):
-            listener.stepped(step)
+            report.on_step(step)
+            report.on_progress("training", step.step, total)
     except RunError:  # it would end the same way again
         forget_checkpoint(work)
         raise
@@ -211,7 +212,7 @@ def _images(
     config: TrainConfig,
     execution: Execution,
     work: Path,
-    listener: Listener,
+    on_progress: OnProgress,
 ) -> tuple[ImageCache | ImageStream, Fingerprints]:
     """The training photos and, after them, the validation photos; and what tells each of them again."""
     files, labels = shots.flat()
@@ -221,7 +222,7 @@ def _images(
     def hear(pixels: UInt8) -> None:
         start = sum(len(prints.files) for prints in found)
         found.append(fingerprints(files[start : start + len(pixels)], pixels))
-        listener.read(len(pixels))
+        on_progress("photos", start + len(pixels), len(files))
 
     images: ImageCache | ImageStream
     if execution.cache == "off" or config.augment:
@@ -232,10 +233,10 @@ def _images(
     return images, joined(found)
 
 
-def _noting_repeats(shots: FewShot, prints: Fingerprints, listener: Listener) -> FewShot:
+def _noting_repeats(shots: FewShot, prints: Fingerprints, report: _Report) -> FewShot:
     """The same shots with notes on pictures that are there twice."""
     notes = repeated_notes(*shots.flat(), prints, len(shots.train.flat()[0]))
-    listener.noted(notes)
+    report.note(notes)
     return replace(shots, notes=(*shots.notes, *notes))
 
 

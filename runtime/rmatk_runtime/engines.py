@@ -6,8 +6,10 @@ An engine that fails parity is deleted at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -19,11 +21,10 @@ from rmatk_runtime.parity.stage import StageKind, StageResult, first_failure, re
 from rmatk_runtime.parity.walk import check_golden
 from rmatk_runtime.progress import OnProgress, no_progress
 from rmatk_runtime.selection import engine_candidate, open_engine
-from rmatk_runtime.tensorrt import machine
+from rmatk_runtime.tensorrt import library, machine
 from rmatk_runtime.tensorrt.build import build_engine
-from rmatk_runtime.tensorrt.key import Machine, differences
-from rmatk_runtime.tensorrt.library import TensorRt
-from rmatk_runtime.tensorrt.options import BuildOptions
+from rmatk_runtime.tensorrt.key import Flavour, Machine, differences
+from rmatk_runtime.tensorrt.options import BuildOptions, check_options
 from rmatk_runtime.tensorrt.store import BuiltEngine, delete_engine, write_sidecar
 from rmatk_runtime.tensorrt.versions import known_bad
 
@@ -31,39 +32,53 @@ log = logging.getLogger(__name__)
 
 
 def build_engines(
-    bundle: Bundle,
-    trt: TensorRt,
-    options: BuildOptions,
+    bundle: Bundle | Path | str,
+    options: BuildOptions | None = None,
     *,
     precisions: Sequence[Precision] = (),
     pixels: bool = False,
+    flavour: Flavour | Literal["auto"] = "auto",
     on_progress: OnProgress = no_progress,
-) -> Iterator[BuiltEngine]:
-    """Build one engine per precision, two with ``pixels``, and yield each once it is checked.
+    on_built: Callable[[BuiltEngine], None] = lambda engine: None,
+) -> list[BuiltEngine]:
+    """Build TensorRT engines into a bundle, on the machine that will run them, and check each.
 
-    An engine that cannot be checked here (:func:`why_unchecked`) is yielded unchecked.
+    >>> engines = rmatk.build_engines("bundle", rmatk.BuildOptions(workspace=512))  # doctest: +SKIP
+
+    ``engine.sidecar.parity`` is None where an engine cannot be checked here (:func:`why_unchecked`).
 
     Args:
-        bundle: its graphs are built, and the engines are put into it.
-        trt: the TensorRT to build with.
+        bundle: a bundle, or its folder.
         options: how to build.
-        precisions: whose graphs; none: the bundle's first.
-        pixels: also from the graphs that take pixels.
+        precisions: of the graphs to build; none: the bundle's first.
+        pixels: also build the graphs that take uint8 pixels.
+        flavour: TensorRT, TensorRT for RTX, or whichever is installed.
         on_progress: called with the percentage of each build.
+        on_built: called with each engine that was built and not refused.
 
     Raises:
-        BundleError: no such graph.
+        MissingExtraError: TensorRT is not installed.
+        ConfigError: ``options`` that this TensorRT does not have.
+        BundleError: not a sound bundle, or no such graph in it.
         BackendError: an engine cannot be built or does not run.
-        ParityError: an engine fails parity; the remaining ones are not built.
+        ParityError: an engine does not give what PyTorch gave; it was deleted, and later ones are not built.
     """
-    here = machine.this_machine()
+    options, trt = options or BuildOptions(), library.load_tensorrt(flavour)
+    gpu, here = machine.first_gpu(), machine.this_machine()
+    check_options(trt, options, gpu)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(Path(bundle))
     kinds: tuple[Input, ...] = ("images", "pixels") if pixels else ("images",)
-    graphs = [bundle.graph(name, kind) for name in precisions or (None,) for kind in kinds]
+    graphs = [opened.graph(name, kind) for name in precisions or (None,) for kind in kinds]
     if (row := known_bad(trt.version, here.compute_capability)) is not None:
         log.warning("%s", row.warning(trt.version))
+    built = []
     for graph in graphs:
-        engine = build_engine(bundle, graph, trt, options, gpu=machine.first_gpu(), on_progress=on_progress)
-        yield engine if why_unchecked(bundle, engine, here) else check_engine(bundle, engine)
+        engine = build_engine(opened, graph, trt, options, gpu=gpu, on_progress=on_progress)
+        if why_unchecked(opened, engine, here) is None:
+            engine = check_engine(opened, engine)
+        built.append(engine)
+        on_built(engine)
+    return built
 
 
 def why_unchecked(bundle: Bundle, engine: BuiltEngine, here: Machine) -> str | None:

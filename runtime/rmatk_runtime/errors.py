@@ -1,6 +1,7 @@
 """Every error that a user can meet, with what to do next.
 
     RmatkError                      exit code 1
+      ConfigError                   exit code 2: arguments or settings that cannot be used; a ValueError too
       MissingExtraError             a package of an extra is not installed
       DataError                     photos, labels or folders that cannot be used
       RunError                      a training run that cannot be read or does not fit its backbone
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import errno
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +42,24 @@ class RmatkError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class ConfigError(RmatkError, ValueError):
+    """Arguments or settings that cannot be used.
+
+    ``problems``: pairs of a field and what is wrong with it (``("shots", "must be at least 1, not 0")``).
+    The message names the fields; the command line names its options instead (:meth:`worded`).
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[tuple[str, str]], hint: str | None = None) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.worded(str), hint)
+
+    def worded(self, name: Callable[[str], str]) -> str:
+        """The message with every field under the name that ``name`` gives it."""
+        return "; ".join(f"{name(field)} {problem}" for field, problem in self.problems)
 
 
 class MissingExtraError(RmatkError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rmatk_runtime.backend import Backend
-from rmatk_runtime.errors import BackendError, MissingExtraError, command
+from rmatk_runtime.errors import BackendError, ConfigError, MissingExtraError, command
 from rmatk_runtime.nvidia.driver import hidden_on_purpose, list_gpus
 from rmatk_runtime.parity.stage import StageKind
 from rmatk_runtime.parity.walk import EncoderCandidate
@@ -55,10 +55,11 @@ def open_backend(
         threads: of the engine on the CPU, 0: one per core that this process may use.
 
     Raises:
-        BackendError: unknown name, or no engine can run here as asked; the message has every reason.
+        ConfigError: an unknown ``name``.
+        BackendError: no engine can run here as asked; the message has every reason.
     """
     if name not in BACKENDS:
-        raise BackendError(f"unknown backend {name!r}; known are {', '.join(BACKENDS)}")
+        raise ConfigError([("backend", f"{name!r} is unknown; known are {', '.join(BACKENDS)}")])
     graph = bundle.graph(precision)
     if name == "cpu":
         return open_graph(bundle, graph, threads)

@@ -25,7 +25,8 @@ from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.errors import SourceError
 from rmatk_runtime.frames import Frame
 from rmatk_runtime.inference.classifier import Classifier
-from rmatk_runtime.inference.loop import LoopOptions, Stop, run
+from rmatk_runtime.inference.config import InferConfig
+from rmatk_runtime.inference.loop import Stop, run
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
 from rmatk_runtime.sources import SourceOptions, SourceState, open_source
 from tests.field import servers
@@ -304,7 +305,7 @@ def test_the_engine_has_ended_before_a_run_returns(how: str) -> None:
 
     if how == "stop":
         threading.Timer(0.3, stop.ask, ["terminated"]).start()
-    options = LoopOptions(max_frames=1 if how == "limit" else None)
+    options = InferConfig(max_frames=1 if how == "limit" else None)
     with ExitStack() as stack:
         ready = stack.enter_context(classifier(engine))
         if how == "error":

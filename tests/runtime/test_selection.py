@@ -12,7 +12,7 @@ import pytest
 
 from rmatk_runtime import selection
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.errors import BackendError, MissingExtraError
+from rmatk_runtime.errors import BackendError, ConfigError, MissingExtraError
 from rmatk_runtime.nvidia.cuda import Cuda
 from rmatk_runtime.selection import BACKENDS, open_backend
 from rmatk_runtime.tensorrt import machine
@@ -293,5 +293,5 @@ def test_a_bundle_that_cannot_be_written_to_is_used_without_keeping_engines(
 
 
 def test_unknown_names_are_told_the_known_ones(bundle: Bundle):
-    with pytest.raises(BackendError, match=", ".join(BACKENDS)):
+    with pytest.raises(ConfigError, match=", ".join(BACKENDS)):
         open_backend(bundle, "quantum")

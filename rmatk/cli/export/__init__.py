@@ -56,7 +56,9 @@ def export(
         version_compat=version_compat,
         compute_capabilities=opt.parse_capabilities(compute_capability),
     )
-    tensorrt = engines.load(opt.parse_flavour(flavour), build) if trt else None
+    wanted_flavour = opt.parse_flavour(flavour)
+    if trt:
+        engines.check(wanted_flavour, build)
     bundle, built = out or source, None
     wanted = servers.Wanted(triton, opt.parse_triton_backend(triton_backend), name, deepstream, build.batch)
     wanted.check(bundle)
@@ -72,8 +74,10 @@ def export(
             run.show(out, report)
             for note in lost:
                 echo(f"note: {note}")
-    if tensorrt is not None:
-        built = engines.build(bundle, precisions, tensorrt, build, pixels=pixels, trust=trust, quiet=as_json)
+    if trt:
+        built = engines.build(
+            bundle, precisions, wanted_flavour, build, pixels=pixels, trust=trust, quiet=as_json
+        )
         record |= engines.record(built)
         if not as_json:
             engines.show(built)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import typer
 
 from rmatk.cli.console import print_next, print_table, progress_of
 from rmatk.cli.echo import echo
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from rmatk_runtime.bundle.manifest import Precision
     from rmatk_runtime.errors import ParityError
     from rmatk_runtime.tensorrt.key import Flavour
-    from rmatk_runtime.tensorrt.library import TensorRt
     from rmatk_runtime.tensorrt.options import BuildOptions
     from rmatk_runtime.tensorrt.store import BuiltEngine
 
@@ -33,22 +31,19 @@ class Built:
     failure: ParityError | None = None
 
 
-def load(flavour: Flavour | Literal["auto"], options: BuildOptions) -> TensorRt:
-    """The TensorRT to build with, once it is known to do what was asked for."""
+def check(flavour: Flavour | Literal["auto"], options: BuildOptions) -> None:
+    """Before any long work: TensorRT is here and can do what is asked for."""
     from rmatk_runtime.tensorrt.library import load_tensorrt
     from rmatk_runtime.tensorrt.machine import first_gpu
-    from rmatk_runtime.tensorrt.options import objections
+    from rmatk_runtime.tensorrt.options import check_options
 
-    trt = load_tensorrt(flavour)
-    if refused := objections(trt, options, first_gpu()):
-        raise typer.BadParameter("; ".join(refused))
-    return trt
+    check_options(load_tensorrt(flavour), options, first_gpu())
 
 
 def build(
     path: Path,
     precisions: tuple[Precision, ...],
-    trt: TensorRt,
+    flavour: Flavour | Literal["auto"],
     options: BuildOptions,
     *,
     pixels: bool,
@@ -63,16 +58,21 @@ def build(
     from rmatk_runtime.tensorrt.machine import this_machine
 
     bundle, built = Bundle.open(path, trust), Built(path)
-    with log_lines(logging.WARNING), progress_of("engine", quiet=quiet) as on_progress:
-        engines = build_engines(
-            bundle, trt, options, precisions=precisions, pixels=pixels, on_progress=on_progress
-        )
-        try:
-            for engine in engines:
-                built.engines.append(engine)
-                built.unchecked = why_unchecked(bundle, engine, this_machine())
-        except ParityError as error:
-            built.failure = error
+    try:
+        with log_lines(logging.WARNING), progress_of("engine", quiet=quiet) as on_progress:
+            build_engines(
+                bundle,
+                options,
+                precisions=precisions,
+                pixels=pixels,
+                flavour=flavour,
+                on_progress=on_progress,
+                on_built=built.engines.append,
+            )
+    except ParityError as error:
+        built.failure = error
+    reasons = (why_unchecked(bundle, engine, this_machine()) for engine in built.engines)
+    built.unchecked = next((reason for reason in reasons if reason), None)
     return built
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from rmatk.cli.console import TRAINED_ON, print_next, print_stages, print_table, progress_bar
+from rmatk.cli.console import TRAINED_ON, print_next, print_stages, print_table, progress_of
 from rmatk.cli.echo import echo
 from rmatk_runtime.errors import command
 
@@ -27,32 +27,12 @@ def export_run(
     quiet: bool,
 ) -> ExportReport:
     """Fold, write, check parity, publish; ``golden`` None checks on photos and ships none; a bar for int8."""
-    from rmatk.backbones.backbone import load_backbone
-    from rmatk.deployment.from_run import export_source
-    from rmatk.deployment.golden_pictures import GOLDEN_IMAGES
-    from rmatk.run import load_run
-    from rmatk_export.bundle_writer import write_bundle
+    from rmatk.api import export
+    from rmatk.config import ExportConfig
 
-    loaded = load_run(run)
-    config = loaded.record.config
-    source = export_source(
-        loaded,
-        load_backbone(config.model, config.pretrained),
-        data=data,
-        golden=golden or GOLDEN_IMAGES,
-        ship=golden is not None,
-        precisions=precisions or ("fp32",),
-        pixels=pixels,
-    )
-    with progress_bar(quiet=quiet) as progress:
-        task = progress.add_task("int8", total=None, visible=False, note="")
-
-        def advance(what: str, done: int, total: int) -> None:
-            if done == 0:  # the time left is not told from another kind of work
-                progress.reset(task)
-            progress.update(task, completed=done, total=total, note=what, visible=True)
-
-        return write_bundle(source, out, advance)
+    config = ExportConfig(precisions=precisions or ("fp32",), golden=golden, pixels=pixels)
+    with progress_of("int8", quiet=quiet) as on_progress:
+        return export(run, out, config, data=data, on_progress=on_progress)
 
 
 class Former:

@@ -88,23 +88,23 @@ def infer(
 
     from rmatk.cli.infer.session import Session
     from rmatk_runtime.inference.classifier import Classifier
-    from rmatk_runtime.inference.loop import LoopOptions
+    from rmatk_runtime.inference.config import InferConfig
     from rmatk_runtime.inference.regions import Regions, parse_region, regions_path
     from rmatk_runtime.sources import SourceOptions, open_source
 
-    try:
-        options = LoopOptions(batch, every, max_frames, duration, smooth)
-        wishes = SourceOptions(
-            size=opt.parse_size(size), rate=rate, flip=flip, rotate=rotate, loop=loop, start=start, stop=end,
-            stride=stride, reconnect=reconnect, timeout=timeout,
-        )  # fmt: skip
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    config = InferConfig(
+        backend=backend, precision=precision, allow_cpu=allow_cpu, top_k=top_k, threshold=threshold,
+        batch=batch, every=every, max_frames=max_frames, duration=duration, smooth=smooth,
+    )  # fmt: skip
+    wishes = SourceOptions(
+        size=opt.parse_size(size), rate=rate, flip=flip, rotate=rotate, loop=loop, start=start, stop=end,
+        stride=stride, reconnect=reconnect, timeout=timeout,
+    )  # fmt: skip
     engine = Classifier.open(
         bundle,
         backend=backend,
         precision=precision,
-        batch=options.expected_size(uris),
+        batch=config.expected_size(uris),
         allow_cpu=allow_cpu,
         top_k=top_k,
         threshold=threshold,
@@ -114,7 +114,7 @@ def infer(
     )
     with log_lines(), engine as classifier, open_source(*uris, options=wishes) as source:
         regions = Regions(map(parse_region, region or ()), regions_path(bundle))
-        summary = Session(bundle, classifier, source, options, regions).run(outputs)
+        summary = Session(bundle, classifier, source, config, regions).run(outputs)
     report(summary, bundle, classifier, uris, outputs)
     code = EXIT_CODES.get(summary.ended or "", 0)
     if classifier.hangs:  # threads of an engine that run on while the interpreter ends would abort it

@@ -9,12 +9,12 @@ import typer
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """``640x480`` as (width, height); ValueError where it is something else."""
+    """``640x480`` as (width, height)."""
     if text is None:
         return None
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal()):
-        raise ValueError(f"--size must be written as 640x480, not {text}")
+        raise typer.BadParameter(f"--size must be written as 640x480, not {text}")
     return int(width), int(height)
 
 

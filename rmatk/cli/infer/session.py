@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rmatk.cli.echo import echo
 from rmatk.cli.infer.signals import signals_ask
 from rmatk_runtime.inference.classifier import Classifier
-from rmatk_runtime.inference.loop import LoopOptions, Stop, run
+from rmatk_runtime.inference.config import InferConfig
+from rmatk_runtime.inference.loop import Stop, run
 from rmatk_runtime.inference.regions import Regions
 from rmatk_runtime.inference.summary import Summary, Tally
 from rmatk_runtime.sources import Source
@@ -25,7 +26,7 @@ class Session:
     bundle: Path
     classifier: Classifier
     source: Source
-    options: LoopOptions
+    options: InferConfig
     regions: Regions = field(default_factory=Regions)
     stop: Stop = field(default_factory=Stop)
     tally: Tally = field(default_factory=Tally)

@@ -26,6 +26,7 @@ from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.errors import BackendError, DataError, MissingExtraError, SourceError
 from rmatk_runtime.inference.classifier import Classifier
 from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.progress import OnProgress, no_progress
 from rmatk_runtime.selection import open_backend
 from rmatk_runtime.sources import open_source
 
@@ -158,9 +159,9 @@ def bench(
     bundle: Bundle,
     plan: BenchPlan,
     material: BenchPictures,
-    on_row: Callable[[str], None] = lambda text: None,
+    on_progress: OnProgress = no_progress,
 ) -> Bench:
-    """Measure a bundle on this machine; ``on_row`` hears what is measured next.
+    """Measure a bundle on this machine; ``on_progress`` is called with what is measured next.
 
     Raises:
         DataError: a photo's class is not a label of the bundle.
@@ -176,6 +177,11 @@ def bench(
     machine = read_machine()
     rows: list[Row] = []
     skipped: list[Skipped] = []
+    total = len(plan.backends) * len(plan.precisions) * len(plan.batches)
+
+    def begin(what: str) -> None:
+        on_progress(what, len(rows), total)
+
     for backend, precision in product(plan.backends, plan.precisions):
         began = time.perf_counter()
         try:
@@ -187,7 +193,8 @@ def bench(
             continue
         load = round(1e3 * (time.perf_counter() - began), 3)
         with engine:
-            rows += _rows(bundle, _Format(engine, precision, load), plan, material, on_row)
+            for row in _rows(bundle, _Format(engine, precision, load), plan, material, begin):
+                rows.append(row)
     if not rows:
         raise BackendError(f"no format runs here: {skipped[0].reason}", "rmatk doctor")
     return Bench(
@@ -209,14 +216,14 @@ class _Format:
 
 
 def _rows(
-    bundle: Bundle, of: _Format, plan: BenchPlan, material: BenchPictures, on_row: Callable[[str], None]
+    bundle: Bundle, of: _Format, plan: BenchPlan, material: BenchPictures, begin: Callable[[str], None]
 ) -> Iterator[Row]:
     """One row per batch size; accuracy, the same for all, is measured once."""
     head = LabelHead(bundle.classes(), bundle.manifest.decision, threshold=0.0)
     classifier = Classifier(of.engine, bundle.manifest.preprocess, head)
     accuracy = _accuracy(classifier, material.photos, max(plan.batches)) if material.photos else None
     for batch in plan.batches:
-        on_row(f"{of.engine.name} {of.precision}, batch {batch}")
+        begin(f"{of.engine.name} {of.precision}, batch {batch}")
         forget_peak()
         stages = measure(classifier, iter(material), batch, plan)
         memory = resident_memory()

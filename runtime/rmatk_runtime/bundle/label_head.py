@@ -9,14 +9,23 @@ import numpy as np
 from rmatk_runtime.arrays import Float32, Float64
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision
-from rmatk_runtime.errors import BackendError, RmatkError
+from rmatk_runtime.errors import BackendError
 from rmatk_runtime.frames import Prediction, Score
+from rmatk_runtime.settings import Problem, at_least, require
 
 
 def softmax(logits: Float64) -> Float64:
     """Probabilities (N, C) of logits (N, C); each row sums to 1."""
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def label_problems(top_k: int, threshold: float | None) -> list[Problem]:
+    """What is wrong with these two settings of a :class:`LabelHead`."""
+    problems = at_least(1, top_k=top_k)
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
+        problems.append(("threshold", f"must be between 0 and 1, not {threshold}"))
+    return problems
 
 
 @dataclass(frozen=True)
@@ -33,10 +42,7 @@ class LabelHead:
     threshold: float | None = None
 
     def __post_init__(self) -> None:
-        if self.top_k < 1:
-            raise RmatkError(f"--top-k must be at least 1, not {self.top_k}")
-        if self.threshold is not None and not 0.0 <= self.threshold <= 1.0:
-            raise RmatkError(f"--threshold must lie between 0 and 1, not {self.threshold}")
+        require(*label_problems(self.top_k, self.threshold))
 
     @property
     def reject_below(self) -> float | None:

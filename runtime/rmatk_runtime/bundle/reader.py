@@ -42,7 +42,12 @@ _EXPORT: dict[Input, str] = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle on disk; ``signature``: by a key of ``trust``, None where no trust was asked for."""
+    """A verified bundle on disk; ``signature``: by a key of ``trust``, None where no trust was asked for.
+
+    >>> bundle = rmatk.Bundle.open("bundle")
+    >>> bundle.classes().names
+    ('blue dot', 'green check', 'red stripe')
+    """
 
     path: Path
     manifest: Manifest
@@ -50,7 +55,7 @@ class Bundle:
     trust: Path | None = None
 
     @classmethod
-    def open(cls, path: Path, trust: Path | None = None) -> Bundle:
+    def open(cls, path: Path | str, trust: Path | None = None) -> Bundle:
         """Read the manifest, verify size and SHA-256 of every file it lists, and look through its graphs.
 
         Args:
@@ -61,6 +66,7 @@ class Bundle:
             BundleError: not a bundle, half-written, truncated, altered, beyond limits, or of another version.
             TrustError: it is not signed by a trusted key, or older than one that ran here.
         """
+        path = Path(path)
         while True:
             bundle, ignored = cls.read(path, trust)
             manifest = bundle.manifest

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 from importlib import metadata
 
+from rmatk_runtime import platform
 from rmatk_runtime.doctor.probe import Probe
+from rmatk_runtime.errors import MissingExtraError
 from rmatk_runtime.platform import install_hint
 
 # extra -> distribution -> module; a test holds this against pyproject.toml
@@ -72,6 +74,17 @@ def installed_version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """The error that names the extra of a module that cannot be imported; None if it belongs to none."""
+    module = (error.name or "").split(".")[0]
+    for extra, packages in EXTRAS.items():
+        if module in {name.split(".")[0] for name in packages.values()}:
+            return MissingExtraError(
+                module, extra, install_hint(extra, jetson=platform.jetson_model() is not None)
+            )
+    return None
 
 
 def _has_module(name: str) -> bool:

@@ -15,8 +15,10 @@ from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.label_head import LabelHead
+from rmatk_runtime.errors import ConfigError
 from rmatk_runtime.frames import Prediction
 from rmatk_runtime.labels.watch import LabelWatch
+from rmatk_runtime.pictures.decode import load_image
 from rmatk_runtime.pictures.fast_resize import Resizing, fast_resize
 from rmatk_runtime.pictures.preprocess import PreprocessSpec, normalise, resize
 from rmatk_runtime.selection import open_backend
@@ -27,6 +29,11 @@ CLOSE_SECONDS = 5.0
 
 class Classifier:
     """A bundle made ready to answer. Use as a context manager, or call :meth:`close`.
+
+    >>> with rmatk.Classifier.open("bundle") as classifier:
+    ...     (prediction,) = classifier.classify(["photo.png"])
+    >>> prediction.label, len(prediction.top)
+    ('red stripe', 3)
 
     ``head``: the labels in use. ``watch``: asked for changed ones by :meth:`refresh`; None keeps them.
     Several threads may use one classifier: they take turns at the engine. ``hangs``: after :meth:`close`,
@@ -53,7 +60,7 @@ class Classifier:
     @classmethod
     def open(
         cls,
-        bundle: Path,
+        bundle: Path | str,
         *,
         backend: str = "auto",
         precision: str | None = None,
@@ -84,7 +91,7 @@ class Classifier:
             BundleError: the bundle cannot be trusted.
             BackendError: no engine can run it here as asked.
         """
-        opened = Bundle.open(bundle, trust)
+        opened = Bundle.open(Path(bundle), trust)
         watch = LabelWatch(opened)
         head = LabelHead(opened.classes(), opened.manifest.decision, top_k, threshold)
         engine = open_backend(
@@ -107,7 +114,7 @@ class Classifier:
                 self.head = replace(self.head, classes=classes, decision=decision)
 
     def set_threshold(self, threshold: float | None) -> None:
-        """Reject below ``threshold`` from now on; None: below the bundle's own. Raises RmatkError."""
+        """Reject below ``threshold`` from now on; None: below the bundle's own. Raises ConfigError."""
         with self._head_turn:
             self.head = replace(self.head, threshold=threshold)
 
@@ -121,19 +128,29 @@ class Classifier:
         with self._engine_turn:
             return self.backend.embed(tensors)
 
-    def classify(self, images: Sequence[Image.Image | UInt8]) -> list[Prediction]:
+    def classify(self, images: Sequence[Image.Image | UInt8 | Path | str]) -> list[Prediction]:
         """Classify pictures of any sizes in one batch.
 
         Args:
-            images: Pillow images, or (H, W, 3) uint8 RGB arrays.
+            images: Pillow images, (H, W, 3) uint8 RGB arrays, or image files.
 
         Returns:
             one prediction per picture, in order.
+
+        Raises:
+            ConfigError: an array of another shape or type.
+            DataError: a file that cannot be read.
+            BackendError: the engine failed.
         """
         if not images:
             return []
+        opened = [load_image(Path(image)) if isinstance(image, (Path, str)) else image for image in images]
+        for number, image in enumerate(opened):
+            if isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.shape[2:] != (3,)):
+                found = f"{image.shape} {image.dtype}"
+                raise ConfigError([(f"images[{number}]", f"must be (H, W, 3) uint8 RGB, not {found}")])
         head = self.head
-        probabilities = head.probabilities(self.embed(self.prepare(images)))
+        probabilities = head.probabilities(self.embed(self.prepare(opened)))
         return [head.predict(row) for row in probabilities]
 
     def close(self) -> None:

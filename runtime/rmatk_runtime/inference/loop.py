@@ -16,71 +16,29 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from rmatk_runtime.arrays import Float32
 from rmatk_runtime.errors import RmatkError
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.inference.classifier import Classifier
+from rmatk_runtime.inference.config import InferConfig
 from rmatk_runtime.inference.regions import Regions
 from rmatk_runtime.inference.smoothing import Smoother
 from rmatk_runtime.inference.summary import Summary, Tally, Times
 from rmatk_runtime.prefetch import Prefetch
 from rmatk_runtime.sinks.base import Sink
-from rmatk_runtime.sources import names_files, split_name
 from rmatk_runtime.sources.base import Source
 
 log = logging.getLogger(__name__)
 
 IDLE = 0.1
 """Seconds without a result after which the sinks may look after themselves, and an end asked for is seen."""
-FILE_BATCH = 8
-"""Frames per call of the engine for files: on a CPU 4 gain a fifth over 1, and 16 no more; TensorRT engines
-are built for up to 8, if not told otherwise."""
 _GRACE = 0.5
 """Seconds that reading is given to end; a thread that a camera's driver holds longer is left behind."""
 ENGINE_SECONDS = 30.0
 """Seconds that the engine is given to end its work: C++ that runs on while the interpreter ends aborts it."""
-
-
-@dataclass(frozen=True)
-class LoopOptions:
-    """How a source is gone through.
-
-    ``batch``: frames per call of the engine, at most; None takes one of each camera that has one, since a
-    batch of one camera is waiting time, and :data:`FILE_BATCH` for files. ``every``: classify frames 0,
-    ``every``, 2 ``every``, ... of each source. ``max_frames``, ``duration``: end after so many frames, so
-    many seconds. ``smooth``: half-life in seconds of temporal smoothing.
-    """
-
-    batch: int | None = None
-    every: int = 1
-    max_frames: int | None = None
-    duration: float | None = None
-    smooth: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "every", "max_frames"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-        for name in ("duration", "smooth"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name} must be above 0, not {value:g}")
-
-    def size(self, source: Source) -> int:
-        """Frames per call of the engine, at most, for a source."""
-        live = min(len(source.cameras), FILE_BATCH)
-        return self.batch or (live if source.info.live else FILE_BATCH)
-
-    def expected_size(self, uris: Sequence[str]) -> int:
-        """The same, before the source is open: for the choice of an engine."""
-        sources = [split_name(uri)[1] for uri in uris]
-        files = sum(map(names_files, sources))
-        cameras = len(sources) - files + (files > 0)
-        return self.batch or (FILE_BATCH if files == len(sources) else min(cameras, FILE_BATCH))
 
 
 class Stop:
@@ -97,7 +55,7 @@ def run(
     source: Source,
     classifier: Classifier,
     sinks: Sequence[Sink],
-    options: LoopOptions | None = None,
+    options: InferConfig | None = None,
     stop: Stop | None = None,
     tally: Tally | None = None,
     regions: Regions | None = None,
@@ -116,7 +74,7 @@ def run(
     Raises:
         RmatkError: what the source, the classifier or a sink raises; the sinks are closed before.
     """
-    options, stop, tally = options or LoopOptions(), stop or Stop(), tally or Tally()
+    options, stop, tally = options or InferConfig(), stop or Stop(), tally or Tally()
     with ExitStack() as stack:
         for sink in sinks:
             stack.callback(sink.close)
@@ -137,7 +95,7 @@ _Results = list[tuple[Frame, Prediction]]
 
 
 def _start(
-    source: Source, classifier: Classifier, options: LoopOptions, tally: Tally, regions: Regions
+    source: Source, classifier: Classifier, options: InferConfig, tally: Tally, regions: Regions
 ) -> list[Prefetch[Any]]:
     """Set the threads to work; the last stage gives lists of results."""
     live, times = source.info.live, tally.stages
@@ -170,7 +128,7 @@ def _end(stages: Sequence[Prefetch[Any]], source: Source) -> None:
         source.close()  # never under a thread that reads from it
 
 
-def _read(source: Source, options: LoopOptions, tally: Tally) -> Iterator[list[Frame]]:
+def _read(source: Source, options: InferConfig, tally: Tally) -> Iterator[list[Frame]]:
     """Gather every ``every``-th frame into batches; the last may be smaller."""
     # Of a live source frames may yet be dropped, so only the results can be counted
     limit = None if source.info.live else options.max_frames
@@ -234,7 +192,7 @@ def _deliver(
     stages: Sequence[Prefetch[Any]],
     source: Source,
     sinks: Sequence[Sink],
-    options: LoopOptions,
+    options: InferConfig,
     stop: Stop,
     tally: Tally,
 ) -> bool:

@@ -36,6 +36,10 @@ class Reference(Protocol):
     """Images with the embeddings that count as right."""
 
     @property
+    def basis(self) -> str:
+        """What candidates are compared with, and on which images, in words."""
+
+    @property
     def names(self) -> Sequence[str]:
         """The image names, in the order of :meth:`batches`."""
 
@@ -47,6 +51,9 @@ class Reference(Protocol):
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All images, at most ``size`` at once."""
+
+    def picture(self, name: str) -> Image.Image | UInt8:
+        """An image by its name, before preprocessing."""
 
 
 class GoldenReference:
@@ -60,6 +67,11 @@ class GoldenReference:
     def __init__(self, golden: GoldenSet, spec: PreprocessSpec) -> None:
         self._golden, self._spec = golden, spec
         self.names = golden.names
+        kind, end = "training photos", "; it was trained on them, so accuracy on them is not that on new ones"
+        if golden.source == "rendered":
+            kind, end = "rendered pictures", "; they have no true label, so nothing is said of accuracy"
+        place = f"on the {len(self.names)} {kind} that the bundle carries{end}"
+        self.basis = f"against what PyTorch gave at export, {place}"
 
     @classmethod
     def of(cls, bundle: Bundle) -> GoldenReference:
@@ -91,6 +103,10 @@ class GoldenReference:
             pixels = np.stack([resize(image, self._spec) for image in images])
             embeddings = golden.embeddings[start : start + size]
             yield Batch(pixels, normalise(pixels, self._spec), embeddings, images.__getitem__)
+
+    def picture(self, name: str) -> UInt8:
+        """See :meth:`Reference.picture`."""
+        return self._golden.images[self.names.index(name)]
 
 
 def golden_of(bundle: Bundle) -> GoldenSet:

@@ -5,19 +5,20 @@ A new backend, server or preprocessing path is checked everywhere once it is a :
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
-from rmatk_runtime.arrays import Float32
+from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.manifest import Input, Precision
 from rmatk_runtime.parity.compare import Expected, Judge, compare_embeddings, compare_probabilities
 from rmatk_runtime.parity.reference import Batch, GoldenReference, Reference
-from rmatk_runtime.parity.stage import StageKind, StageResult
+from rmatk_runtime.parity.stage import Bisection, StageKind, StageResult, first_failure, require_passed
 from rmatk_runtime.progress import OnProgress, no_progress
 
 
@@ -65,6 +66,43 @@ class EncoderCandidate:
     def run(self, batch: Batch) -> Float32:
         """See :meth:`Candidate.run`."""
         return self.backend.embed(batch.pixels if self.input == "pixels" else batch.tensors)
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """What a check of a bundle found; truthy if every stage passed.
+
+    ``bundle``: what was checked; ``stages`` in the data's order; ``basis``: what they were compared with, in
+    words; ``picture``: an image by its name in the stages; ``bisections``: per graph the first node that
+    diverges, if asked for.
+    """
+
+    bundle: Bundle
+    stages: tuple[StageResult, ...]
+    basis: str
+    picture: Callable[[str], Image.Image | UInt8]
+    bisections: tuple[Bisection, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.failed is None
+
+    @property
+    def failed(self) -> StageResult | None:
+        """The first stage that failed."""
+        return first_failure(self.stages)
+
+    def require_passed(self) -> ParityReport:
+        """This report, or ParityError if a stage failed."""
+        require_passed(self.stages, self._explain)
+        return self
+
+    def _explain(self, failed: StageResult) -> tuple[str, str]:
+        hint = "rmatk doctor shows the versions in use"
+        if failed.kind is StageKind.PREPROCESSING:
+            hint = f"later stages were skipped; export again, or use the Pillow version of the export; {hint}"
+        elif failed.kind is StageKind.GRAPH and not self.bisections:
+            hint = f"find the node where the graph diverges: --bisect; {hint}"
+        return f"parity fails at the stage '{failed.stage}': {failed.reason}", hint
 
 
 def check(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
 
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import SourceError
+from rmatk_runtime.settings import Problem, above, at_least, one_of, require
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """What can be asked of a source.
 
     Raises:
-        ValueError: on construction, naming every flag whose value cannot be used.
+        ConfigError: on construction, naming every field whose value cannot be used.
     """
 
     size: tuple[int, int] | None = None
@@ -61,25 +63,20 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Seconds without a picture after which a camera or stream counts as lost."""
 
     def __post_init__(self) -> None:
-        problems = [
-            *_problems("at least 1", 1, stride=self.stride),
-            *_problems("at least 0", 0, start=self.start, stop=self.stop, reconnect=self.reconnect),
-            *(
-                f"--{name} must be above 0, not {value}"
-                for name, value in (("rate", self.rate), ("timeout", self.timeout))
-                if value is not None and not (math.isfinite(value) and value > 0)
-            ),
-        ]
-        if self.flip not in (None, "horizontal", "vertical"):
-            problems.append(f"--flip must be horizontal or vertical, not {self.flip}")
-        if self.rotate not in (0, 90, 180, 270):
-            problems.append(f"--rotate must be 0, 90, 180 or 270, not {self.rotate}")
+        require(
+            *at_least(1, stride=self.stride),
+            *at_least(0, start=self.start, stop=self.stop, reconnect=self.reconnect),
+            *above(0, rate=self.rate, timeout=self.timeout),
+            *one_of((None, "horizontal", "vertical"), flip=self.flip),
+            *one_of((0, 90, 180, 270), rotate=self.rotate),
+            *self._relations(),
+        )
+
+    def _relations(self) -> Iterator[Problem]:
         if self.size is not None and min(self.size) < 1:
-            problems.append(f"--size must be at least 1x1, not {self.size[0]}x{self.size[1]}")
+            yield "size", f"must be at least 1x1, not {self.size[0]}x{self.size[1]}"
         if self.stop is not None and self.stop <= (self.start or 0.0):
-            problems.append(f"--stop {self.stop:g} must come after --start {self.start or 0.0:g}")
-        if problems:
-            raise ValueError("; ".join(problems))
+            yield "stop", f"must be later than the start, {self.start or 0.0:g} s, not {self.stop:g} s"
 
     def check(self, kind: str, name: str) -> None:
         """Hold that a source of ``kind`` (of :data:`KINDS`), called ``name``, can do what is asked.
@@ -126,14 +123,6 @@ class Thinning:
         on_the_beat = time < self._due + self._interval
         self._due = (self._due if on_the_beat else time) + self._interval
         return True
-
-
-def _problems(expected: str, least: float, **values: float | None) -> list[str]:
-    return [
-        f"--{name} must be {expected}, not {value}"
-        for name, value in values.items()
-        if value is not None and not (math.isfinite(value) and value >= least)
-    ]
 
 
 DEFAULTS = SourceOptions()

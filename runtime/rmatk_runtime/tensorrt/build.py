@@ -27,7 +27,7 @@ from rmatk_runtime.tensorrt.key import BatchProfile, EngineKey
 from rmatk_runtime.tensorrt.library import TensorRt
 from rmatk_runtime.tensorrt.messages import Messages, build_error
 from rmatk_runtime.tensorrt.network import parse_network, strong_typing
-from rmatk_runtime.tensorrt.options import BuildOptions, aimed, objections
+from rmatk_runtime.tensorrt.options import BuildOptions, aimed, check_options
 from rmatk_runtime.tensorrt.progress import progress_monitor
 from rmatk_runtime.tensorrt.store import BuiltEngine, write_engine
 from rmatk_runtime.tensorrt.timing_cache import save_timing_cache
@@ -94,13 +94,13 @@ def build_plan(
         on_progress: called with the innermost phase and the percentage done, from another thread.
 
     Raises:
-        BackendError: what was asked for cannot be done, or fails.
+        ConfigError: ``options`` that this TensorRT does not have.
+        BackendError: it cannot build here, or fails.
         StorageError: the timing cache cannot be written.
         KeyboardInterrupt: Ctrl-C.
     """
     strong_typing(trt)
-    if refused := objections(trt, options, gpu):
-        raise BackendError("; ".join(refused))
+    check_options(trt, options, gpu)
     if gpu is None and trt.flavour == "tensorrt":
         raise BackendError(
             "TensorRT builds on the GPU that will run the engine, and the driver lists none here",

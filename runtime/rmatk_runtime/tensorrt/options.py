@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rmatk_runtime.nvidia.driver import Gpu
+from rmatk_runtime.settings import Problem, require
 from rmatk_runtime.tensorrt.key import BatchProfile, HardwareLevel, version_numbers
 from rmatk_runtime.tensorrt.library import TensorRt
 
@@ -38,37 +40,47 @@ def aimed(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> BuildOptions
     return replace(options, compute_capabilities=(gpu.compute_capability,))
 
 
-def objections(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> list[str]:
-    """What was asked for that ``trt`` cannot do here, each named by its flag; empty where all can be done."""
-    found = _rtx_objections(trt, options, gpu) if trt.flavour == "tensorrt_rtx" else []
-    if trt.flavour == "tensorrt" and options.compute_capabilities:
-        found.append(
-            "--compute-capability is for TensorRT for RTX; TensorRT builds for the GPU of this machine "
-            "(--hardware-compat lets others in)"
+def check_options(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> None:
+    """Raise ConfigError where ``trt`` cannot do here what is asked for; it names every such field."""
+    require(*_unsupported(trt, options, gpu))
+
+
+def _unsupported(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> Iterator[Problem]:
+    if trt.flavour == "tensorrt_rtx":
+        yield from _unsupported_by_rtx(trt, options, gpu)
+    elif options.compute_capabilities:
+        yield (
+            "compute_capabilities",
+            "is for TensorRT for RTX; TensorRT builds for the GPU of this machine "
+            "(hardware compatibility admits others)",
         )
     if hardware_level(trt, options.hardware_compat) is None:
-        found.append(f"--hardware-compat {options.hardware_compat}: {trt.title} does not know it")
-    return found
+        yield "hardware_compat", f"{options.hardware_compat}: {trt.title} does not know it"
 
 
-def _rtx_objections(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> list[str]:
-    """Its builder accepts these calls and ignores them, or fails without a library (seen in 1.7)."""
-    found = []
+def _unsupported_by_rtx(trt: TensorRt, options: BuildOptions, gpu: Gpu | None) -> Iterator[Problem]:
+    """Its builder accepts these calls and ignores them, or fails for lack of a library (seen in 1.7)."""
     if options.timing_cache is not None:
-        found.append("--timing-cache: TensorRT for RTX times nothing while it builds and has no timing cache")
+        yield (
+            "timing_cache",
+            "is for TensorRT; TensorRT for RTX measures nothing while it builds and has no timing cache",
+        )
     if options.hardware_compat != "none":
-        found.append(
-            "--hardware-compat is for TensorRT; engines of TensorRT for RTX run on compute capability 8.0 "
-            "and newer, or on those given as --compute-capability"
+        yield (
+            "hardware_compat",
+            "is for TensorRT; engines of TensorRT for RTX run on compute capability 8.0 and newer, or on the "
+            "compute capabilities given",
         )
     if options.version_compat:
-        found.append("--version-compat: TensorRT for RTX lacks the lean runtime that such a plan contains")
+        yield (
+            "version_compat",
+            "is for TensorRT; TensorRT for RTX lacks the lean runtime that such a plan contains",
+        )
     if options.refit and gpu is None:
-        found.append("--refit: TensorRT for RTX builds such engines on a GPU only, and there is none here")
+        yield "refit", "needs a GPU with TensorRT for RTX, and there is none here"
     for target in options.compute_capabilities:
         if compute_capability(trt, target) is None:
-            found.append(f"--compute-capability {target}: {trt.title} cannot build for it")
-    return found
+            yield "compute_capabilities", f"{target}: {trt.title} cannot build for it"
 
 
 def compute_capability(trt: TensorRt, target: str) -> Any | None:

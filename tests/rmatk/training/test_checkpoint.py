@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from rmatk.cli import app, commands  # noqa: F401 - registers the commands
 from rmatk.config import Execution, TrainConfig
 from rmatk.training.checkpoint import CHECKPOINT, partial_folder
-from rmatk.training.train import Listener, train
+from rmatk.training.train import train
 from rmatk_runtime.errors import RunError, StorageError
 
 CONFIG = TrainConfig(shots=4, epochs=2, batch=5, lr=0.01, rank=4, precision="fp32")
@@ -25,13 +25,13 @@ EVERY_STEP = Execution(checkpoint_every=0)
 STEPS = 6
 
 
-class Stopping(Listener):
-    """Raises once ``after`` steps are done; hears at which step training began."""
+class Stopping:
+    """Raises once ``after`` steps are done; records the steps."""
 
     def __init__(self, after: int = 10**9) -> None:
         self.after, self.heard = after, []
 
-    def stepped(self, step):
+    def __call__(self, step):
         self.heard.append(step.step)
         if step.step == self.after:
             raise KeyboardInterrupt
@@ -61,17 +61,16 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from conftest import build_tiny_clip
-from test_checkpoint import CONFIG, Listener
+from test_checkpoint import CONFIG
 from rmatk.config import Execution
 from rmatk.training.train import train
 import msgspec
 
-class Slow(Listener):
-    def stepped(self, step):
-        time.sleep(0.01)
+def slowly(step):
+    time.sleep(0.01)
 
 config = msgspec.structs.replace(CONFIG, epochs=40)
-train(config, build_tiny_clip(), Path({photos!r}), Path({out!r}), Slow(), Execution(checkpoint_every=0.1))
+train(config, build_tiny_clip(), Path({photos!r}), Path({out!r}), slowly, Execution(checkpoint_every=0.1))
 """
 
 
@@ -181,7 +180,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(tiny, photos, tmp_pat
         "5",
     ]
     with monkeypatch.context() as patch:
-        patch.setattr("rmatk.cli.train._listener", lambda *args: Stopping(4))
+        patch.setattr("rmatk.cli.train._Bars.step", Stopping(4))
         stopped = CliRunner().invoke(app, [*command, "--checkpoint-every", "0"])
     assert stopped.exit_code == 130
     assert ".run.partial" in stopped.output and "the same command again" in stopped.output

@@ -21,7 +21,7 @@ from rmatk.method.adapter import adapter_params
 from rmatk.method.model import AdaptedClip
 from rmatk.training.cache import cache_images, cache_texts, class_logits
 from rmatk.training.fit import fit
-from rmatk.training.train import Listener, train
+from rmatk.training.train import train
 from rmatk_runtime.errors import BackboneError, DataError, MissingExtraError, RunError, StorageError
 
 CONFIG = TrainConfig(
@@ -151,20 +151,16 @@ def test_a_loss_that_is_not_a_number_stops_with_step_and_term(prepared, monkeypa
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("adamw", 0.01), ("sgd", 0.1)])
 def test_training_writes_a_run_that_learnt_its_shots(tiny, photos, tmp_path, optimizer, lr):
-    heard = []
-
-    class Ears(Listener):
-        def started(self, photos, steps):
-            heard.append((photos, steps))
-
-        def read(self, photos):
-            heard.append(photos)
-
-        def stepped(self, step):
-            heard.append(step)
-
+    steps, progress = [], []
     config = msgspec.structs.replace(CONFIG, optimizer=optimizer, lr=lr, epochs=20)
-    run = train(config, tiny, photos, tmp_path / "run", Ears())
+    run = train(
+        config,
+        tiny,
+        photos,
+        tmp_path / "run",
+        steps.append,
+        on_progress=lambda *now: progress.append(now),
+    )
     assert {f.name for f in run.path.iterdir()} == {
         "adapter.safetensors",
         "run.json",
@@ -173,13 +169,14 @@ def test_training_writes_a_run_that_learnt_its_shots(tiny, photos, tmp_path, opt
     }
     metrics = run.record.metrics
     assert metrics.train_accuracy > max(metrics.train_zero_shot_accuracy, 0.8)
-    assert run.record.config == msgspec.structs.replace(config, image_blocks=2, text_blocks=2)
+    assert run.record.config == msgspec.structs.replace(
+        config, model=tiny.name, image_blocks=2, text_blocks=2
+    )
     assert len(run.record.train_files) == len(run.record.validation_files) == 12
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    assert heard[0] == (24, 60)
-    assert heard[1] == 24
-    assert [line["step"] for line in lines] == [step.step for step in heard[2:]] == list(range(1, 61))
-    assert lines[0]["loss"] == pytest.approx(sum(lines[0][n] for n in heard[-1].terms if n != "loss"))
+    assert progress == [("photos", 24, 24), *(("training", done, 60) for done in range(1, 61))]
+    assert [line["step"] for line in lines] == [step.step for step in steps] == list(range(1, 61))
+    assert lines[0]["loss"] == pytest.approx(sum(lines[0][n] for n in steps[-1].terms if n != "loss"))
 
 
 def test_one_seed_gives_the_same_bytes(tiny, photos, tmp_path):
@@ -212,14 +209,13 @@ def test_bad_input_leaves_nothing_behind(tiny, photos, tmp_path):
 
 
 def test_an_interruption_leaves_the_earlier_run(tiny, photos, tmp_path):
-    class Impatient(Listener):
-        def stepped(self, step):
-            raise KeyboardInterrupt
+    def impatient(step):
+        raise KeyboardInterrupt
 
     train(CONFIG, tiny, photos, tmp_path / "run")
     before = (tmp_path / "run" / "run.json").read_bytes()
     with pytest.raises(KeyboardInterrupt):
-        train(CONFIG, tiny, photos, tmp_path / "run", Impatient())
+        train(CONFIG, tiny, photos, tmp_path / "run", impatient)
     assert (tmp_path / "run" / "run.json").read_bytes() == before
     assert {f.name for f in tmp_path.iterdir()} == {"photos", "run"}
 
@@ -255,10 +251,10 @@ def test_the_flags_defaults_are_the_configurations():
 
     flags = {name: p.default for name, p in inspect.signature(command).parameters.items()}
     config = TrainConfig()
-    assert flags.pop("template") is None and flags.pop("model") is None
+    assert flags.pop("template") is None
     shared = flags.keys() & set(TrainConfig.__struct_fields__)
     assert {name: flags[name] for name in shared} == {name: getattr(config, name) for name in shared}
-    assert set(TrainConfig.__struct_fields__) - shared == {"templates", "model"}
+    assert set(TrainConfig.__struct_fields__) - shared == {"templates"}
     execution = Execution()
     assert {n: flags[n] for n in execution.__struct_fields__} == msgspec.structs.asdict(execution)
 

@@ -88,15 +88,15 @@ def test_the_engine_is_chosen_for_the_largest_batch(bundle: Bundle, monkeypatch:
 
 
 def test_every_batch_size_is_a_row(bundle: Bundle):
-    heard: list[str] = []
+    heard: list[tuple[str, int, int]] = []
     found = bench(
         bundle,
         BenchPlan(backends=("cpu",), precisions=("fp32",), batches=(1, 3), repeats=4, warmup=0),
         BenchPictures(bundle),
-        heard.append,
+        lambda *now: heard.append(now),
     )
     assert [row.batch for row in found.rows] == [1, 3]
-    assert heard == ["onnxruntime cpu fp32, batch 1", "onnxruntime cpu fp32, batch 3"]
+    assert heard == [("onnxruntime cpu fp32, batch 1", 0, 2), ("onnxruntime cpu fp32, batch 3", 1, 2)]
     assert found.pictures == "8 golden pictures, from memory" and not found.skipped
     for row in found.rows:
         assert set(row.stages) == {"preprocess", "infer", "post"}

@@ -8,7 +8,7 @@ import pytest
 from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision
-from rmatk_runtime.errors import RmatkError
+from rmatk_runtime.errors import ConfigError
 
 CLASSES = ClassMatrix(("red", "green", "blue"), np.eye(3, dtype=np.float32))
 
@@ -46,7 +46,7 @@ def test_threshold_rejects_below_it_and_the_callers_goes_before_the_bundles():
 
 def test_top_k_is_capped_and_options_are_checked():
     assert len(answers(top_k=99).predict(row(0.4, 0.3, 0.3)).top) == 3
-    with pytest.raises(RmatkError, match="--top-k"):
+    with pytest.raises(ConfigError, match="top_k must be at least 1, not 0"):
         answers(top_k=0)
-    with pytest.raises(RmatkError, match="--threshold"):
+    with pytest.raises(ConfigError, match="threshold must be between"):
         answers(threshold=1.5)

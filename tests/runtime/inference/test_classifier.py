@@ -13,7 +13,7 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision
-from rmatk_runtime.errors import BackendError
+from rmatk_runtime.errors import BackendError, ConfigError
 from rmatk_runtime.inference.classifier import Classifier
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
 from rmatk_runtime.selection import open_backend
@@ -70,5 +70,5 @@ def test_engines_say_what_is_wrong(tiny_bundle: Path):
             backend.embed(np.zeros((1, 3, 8, 8), np.float32))
         with pytest.raises(BackendError, match="float64"):
             backend.embed(np.zeros((1, 3, 32, 32)))
-    with pytest.raises(BackendError, match="unknown backend 'quantum'"):
+    with pytest.raises(ConfigError, match="backend 'quantum' is unknown"):
         open_backend(bundle, "quantum")

@@ -18,7 +18,8 @@ from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.errors import BackendError, RmatkError, SinkError, SourceError
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.inference.classifier import Classifier
-from rmatk_runtime.inference.loop import LoopOptions, Stop, run
+from rmatk_runtime.inference.config import InferConfig
+from rmatk_runtime.inference.loop import Stop, run
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
 from rmatk_runtime.sinks import Sink
 from rmatk_runtime.sources import Source, SourceInfo
@@ -101,7 +102,7 @@ def no_thread_is_left() -> Iterator[None]:
 @pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 7), (3, [3, 3, 1]), (10, [7])])
 def test_results_are_the_same_and_in_order_for_any_batch(batch: int, sizes: list[int]) -> None:
     backend, sinks, source = EvenOrOdd(), [ListSink(), ListSink()], FakeSource(7)
-    summary = run(source, classifier(backend), sinks, LoopOptions(batch=batch))
+    summary = run(source, classifier(backend), sinks, InferConfig(batch=batch))
     assert backend.batches == sizes
     for sink in sinks:
         assert sink.seen == list(range(7))
@@ -115,7 +116,7 @@ def test_results_are_the_same_and_in_order_for_any_batch(batch: int, sizes: list
 
 def test_every_and_max_frames_pick_and_stop() -> None:
     sink, source = ListSink(), FakeSource(100)
-    summary = run(source, classifier(), [sink], LoopOptions(batch=2, every=3, max_frames=5))
+    summary = run(source, classifier(), [sink], InferConfig(batch=2, every=3, max_frames=5))
     assert sink.seen == [0, 3, 6, 9, 12]
     assert summary.frames == 5
     assert source.taken == 13  # nothing is read beyond what is needed
@@ -123,7 +124,7 @@ def test_every_and_max_frames_pick_and_stop() -> None:
 
 def test_duration_ends_a_source_that_never_does() -> None:
     start = time.monotonic()
-    summary = run(FakeSource(10**9), classifier(), [ListSink()], LoopOptions(duration=0.2))
+    summary = run(FakeSource(10**9), classifier(), [ListSink()], InferConfig(duration=0.2))
     assert summary.frames > 0 and summary.ended is None and time.monotonic() - start >= 0.2
 
 
@@ -151,7 +152,7 @@ def test_stages_overlap() -> None:
             return super().embed(images)
 
     busy = Preparing(Inferring(), SPEC, LabelHead(LABELS, Decision(logit_scale=5.0)))
-    assert run(Reading(5), busy, [], LoopOptions(batch=1)).frames == 5
+    assert run(Reading(5), busy, [], InferConfig(batch=1)).frames == 5
 
 
 def test_a_slow_sink_holds_a_file_back_and_loses_nothing() -> None:
@@ -164,7 +165,7 @@ def test_a_slow_sink_holds_a_file_back_and_loses_nothing() -> None:
             super().write(frame, prediction)
 
     sink = Slow()
-    summary = run(source, classifier(), [sink], LoopOptions(batch=1))
+    summary = run(source, classifier(), [sink], InferConfig(batch=1))
     assert sink.seen == list(range(60)) and summary.dropped == 0
 
 
@@ -207,7 +208,7 @@ def test_latency_counts_from_capture_where_the_source_is_live() -> None:
 
 def test_smoothing_comes_before_the_answer() -> None:
     sink = ListSink()
-    run(FakeSource(3), classifier(), [sink], LoopOptions(smooth=1e6))
+    run(FakeSource(3), classifier(), [sink], InferConfig(smooth=1e6))
     assert [prediction.label for prediction in sink.predictions] == ["even"] * 3
     assert sink.predictions[2].top[0].probability == pytest.approx(0.9933, abs=1e-3)
 
@@ -224,7 +225,7 @@ def test_labels_may_change_between_two_batches() -> None:
 
     sink = ListSink()
     running = Relabelled(EvenOrOdd(), SPEC, LabelHead(LABELS, Decision(logit_scale=5.0)))
-    run(FakeSource(4), running, [sink], LoopOptions(batch=1, smooth=1e6))
+    run(FakeSource(4), running, [sink], InferConfig(batch=1, smooth=1e6))
     assert [prediction.label for prediction in sink.predictions] == ["even", "even", "straight", "straight"]
 
 
@@ -243,7 +244,7 @@ def test_nothing_to_do_is_no_error() -> None:
 
 def test_ctrl_c_in_a_sink_ends_cleanly() -> None:
     source, sink = FakeSource(9), ListSink(3, KeyboardInterrupt())
-    summary = run(source, classifier(), [sink], LoopOptions(batch=2))
+    summary = run(source, classifier(), [sink], InferConfig(batch=2))
     assert summary.ended == "interrupted"
     assert sink.seen == [0, 1, 2] and summary.frames == 3
     assert sink.closed == 1 and source.closed
@@ -261,7 +262,7 @@ def test_an_end_asked_for_is_met_and_told(live: bool) -> None:
                 stop.ask("later")
 
     sink = Asking()
-    summary = run(FakeSource(10**9, live=live), classifier(), [sink], LoopOptions(batch=3), stop)
+    summary = run(FakeSource(10**9, live=live), classifier(), [sink], InferConfig(batch=3), stop)
     assert summary.ended == "closed" and summary.frames == 4 and sink.closed == 1
 
 
@@ -332,7 +333,7 @@ def test_errors_close_everything_and_pass_through(
 ) -> None:
     other = ListSink()
     with pytest.raises(RmatkError):
-        run(source, classifier(backend), [other, sink], LoopOptions(batch=2))
+        run(source, classifier(backend), [other, sink], InferConfig(batch=2))
     assert sink.seen == written
     assert source.closed and sink.closed == other.closed == 1
 
@@ -352,7 +353,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
     sink = Measuring()
     tracemalloc.start()
     try:
-        run(FakeSource(2000), classifier(), [sink], LoopOptions(batch=8))
+        run(FakeSource(2000), classifier(), [sink], InferConfig(batch=8))
     finally:
         tracemalloc.stop()
     # The times kept for percentiles, 5 stages of 8 bytes and a float each, are the only growth
@@ -363,5 +364,5 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path: Path) -> None:
     "wrong", [{"batch": 0}, {"every": 0}, {"max_frames": 0}, {"duration": 0.0}, {"smooth": -1.0}]
 )
 def test_numbers_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="--" + next(iter(wrong)).replace("_", "-")):
-        LoopOptions(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        InferConfig(**wrong)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rmatk_runtime.errors import SourceError
+from rmatk_runtime.errors import ConfigError, SourceError
 from rmatk_runtime.sources import SourceOptions, open_source
 from rmatk_runtime.sources.options import Thinning
 
@@ -15,26 +15,26 @@ from rmatk_runtime.sources.options import Thinning
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"size": (0, 480)}, "--size must be at least 1x1, not 0x480"),
-        ({"rate": 0.0}, "--rate must be above 0, not 0"),
-        ({"rate": float("nan")}, "--rate must be above 0, not nan"),
-        ({"flip": "sideways"}, "--flip must be horizontal or vertical, not sideways"),
-        ({"rotate": 45}, "--rotate must be 0, 90, 180 or 270, not 45"),
-        ({"start": -1.0}, "--start must be at least 0"),
-        ({"start": 3.0, "stop": 2.0}, "--stop 2 must come after --start 3"),
-        ({"stop": 0.0}, "--stop 0 must come after --start 0"),
-        ({"stride": 0}, "--stride must be at least 1"),
-        ({"reconnect": -1}, "--reconnect must be at least 0"),
-        ({"timeout": 0.0}, "--timeout must be above 0"),
+        ({"size": (0, 480)}, "size must be at least 1x1, not 0x480"),
+        ({"rate": 0.0}, "rate must be above 0, not 0"),
+        ({"rate": float("nan")}, "rate must be above 0, not nan"),
+        ({"flip": "sideways"}, "flip must be horizontal or vertical, not sideways"),
+        ({"rotate": 45}, "rotate must be 0, 90, 180 or 270, not 45"),
+        ({"start": -1.0}, "start must be at least 0"),
+        ({"start": 3.0, "stop": 2.0}, "stop must be later than the start, 3 s, not 2 s"),
+        ({"stop": 0.0}, "stop must be later than the start, 0 s, not 0 s"),
+        ({"stride": 0}, "stride must be at least 1"),
+        ({"reconnect": -1}, "reconnect must be at least 0"),
+        ({"timeout": 0.0}, "timeout must be above 0"),
     ],
 )
-def test_values_that_cannot_be_used_name_the_flag(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_values_that_cannot_be_used_name_the_field(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         SourceOptions(**wrong)
 
 
-def test_all_wrong_flags_are_named_at_once() -> None:
-    with pytest.raises(ValueError, match=r"--stride.*--rate.*--rotate"):
+def test_all_wrong_fields_are_named_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"stride.*rate.*rotate"):
         SourceOptions(rotate=1, stride=0, rate=-1)
 
 
