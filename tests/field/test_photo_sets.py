@@ -19,7 +19,7 @@ from rmatk.calibration import calibrate
 from rmatk.config import TrainConfig
 from rmatk.data.class_names import read_class_names
 from rmatk.data.formats import open_dataset, open_splits
-from rmatk.data.photos import few_shot
+from rmatk.data.shots import few_shot
 from rmatk.training.train import train
 from rmatk_runtime.errors import DataError
 
