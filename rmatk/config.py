@@ -78,6 +78,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Prompts; a class's embedding is the mean over them."""
     max_bad: float = 0.0
     """Share of the drawn photos that may be unreadable: they are noted and left out."""
+    stretch: Literal["auto"] | tuple[int, int] | None = None
+    """Of 16-bit greyscale: ``auto``, levels (low, high), or None: all 65,536."""
     augment: bool = False
     """Train on random crops and mirror images, which cannot be kept: each step runs the whole image tower."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -87,7 +87,9 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 _RECORD = Format(
     RunRecord,
-    added={"class_map": 1, "fingerprints": 1, "preprocess.passes": 1, "preprocess.stretch": 1},
+    added=dict.fromkeys(
+        ("class_map", "fingerprints", "preprocess.passes", "preprocess.stretch", "config.stretch"), 1
+    ),
     decisive=("config", "preprocess", "logit_scale", "calibration"),
 )
 
@@ -235,7 +237,7 @@ def restore(run: Run, backbone: Backbone) -> AdaptedClip:
             f"({backbone.pretrained}) with weights {backbone.digest}",
             "give the checkpoint that the run was trained with, or train again",
         )
-    model = AdaptedClip(backbone, record.config, torch.Generator())
+    model = AdaptedClip(backbone.stretched(record.preprocess.stretch), record.config, torch.Generator())
     model.load_adapter_state(run.adapter)
     return model
 

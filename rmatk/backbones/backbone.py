@@ -12,10 +12,11 @@ import hashlib
 import importlib
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from rmatk.backbones.torchvision_ops import import_torchvision
 from rmatk.backbones.weights_file import check_weights_file, not_only_weights
 from rmatk_export.readers.open_clip import read_image_tower, read_text_tower
 from rmatk_runtime.errors import BackboneError, ExportError, MissingExtraError
+from rmatk_runtime.pictures.modes import Stretch
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
 
 SMALL, MICRO = "rmatk-small", "rmatk-micro"
@@ -56,6 +58,10 @@ class Backbone:
     name: str
     pretrained: str | None
     digest: str
+
+    def stretched(self, stretch: Stretch) -> Backbone:
+        """The same, which reads 16-bit greyscale so."""
+        return replace(self, preprocess=msgspec.structs.replace(self.preprocess, stretch=stretch))
 
     @property
     def text(self) -> Any:

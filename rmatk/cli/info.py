@@ -12,6 +12,7 @@ from rmatk_runtime.errors import command
 
 if TYPE_CHECKING:
     from rmatk_runtime.bundle import Bundle
+    from rmatk_runtime.pictures.preprocess import PreprocessSpec
     from rmatk_runtime.tensorrt.store import FoundEngine
 
 
@@ -69,7 +70,7 @@ def _show_bundle(path: Path, as_json: bool) -> None:
         ),
         *(("engine", _describe(found)) for found in engines),
         ("text encoder", f"{manifest.text.file}, {manifest.text.context_length} tokens"),
-        ("input", f"{spec.width}x{spec.height}, {spec.resize_mode}, {spec.interpolation}"),
+        ("input", _input(spec)),
         ("logit scale", f"{decision.logit_scale:.4g}, temperature {decision.temperature:.4g}"),
         ("reject below", ("never" if threshold is None else f"{threshold:.3f}") + doubt),
         ("golden set", _golden(_golden_record(bundle), len(names))),
@@ -79,6 +80,17 @@ def _show_bundle(path: Path, as_json: bool) -> None:
     ]
     print_table(str(path), ("bundle", ""), rows, text=True)
     print_next(command("rmatk", "infer", path, "--camera", 0))
+
+
+def _input(spec: PreprocessSpec) -> str:
+    """Size and manner of the exact resize, and how 16-bit greyscale is read."""
+    text = f"{spec.width}x{spec.height}, {spec.resize_mode}, {spec.interpolation}, horizontal pass first"
+    if spec.stretch is None:
+        return text
+    levels = (
+        "each picture's range" if spec.stretch == "auto" else f"levels {spec.stretch[0]} to {spec.stretch[1]}"
+    )
+    return f"{text}; 16-bit grey: {levels}"
 
 
 def _golden_record(bundle: Bundle) -> dict[str, Any] | None:

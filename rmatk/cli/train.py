@@ -87,6 +87,12 @@ def train(
             metavar="SHARE", help="Share of the photos drawn that may be unreadable; they are listed."
         ),
     ] = 0.0,
+    stretch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|LOW:HIGH", help="16-bit grey: each photo's own range, or these levels; else all."
+        ),
+    ] = None,
     augment: Annotated[
         bool,
         typer.Option("--augment", help="Random crops and mirror images; nothing is cached: far slower."),
@@ -143,7 +149,7 @@ def train(
         image_blocks=image_blocks, text_blocks=text_blocks, image_rec_weight=image_rec_weight,
         text_rec_weight=text_rec_weight, image_con_weight=image_con_weight,
         text_con_weight=text_con_weight, templates=tuple(template or TrainConfig().templates),
-        max_bad=max_bad, augment=augment, precision=precision,
+        max_bad=max_bad, stretch=_parse_stretch(stretch), augment=augment, precision=precision,
     )  # fmt: skip
     execution = Execution(cache=cache, checkpoint_every=checkpoint_every, fresh=fresh, compile=compile)
     if augment:
@@ -168,6 +174,18 @@ def train(
         raise typer.Exit(130) from None
     if main:
         _show(run, as_json)
+
+
+def _parse_stretch(text: str | None) -> Literal["auto"] | tuple[int, int] | None:
+    """``auto``, or ``LOW:HIGH`` as two levels."""
+    if text is None or text == "auto":
+        return "auto" if text else None
+    low, _, high = text.partition(":")
+    if not (low.isdecimal() and high.isdecimal() and int(low) < int(high) <= 65535):
+        raise typer.BadParameter(
+            f"--stretch takes auto or LOW:HIGH with 0 <= LOW < HIGH <= 65535, not {text}"
+        )
+    return int(low), int(high)
 
 
 def _say_how_to_resume(out: Path) -> None:

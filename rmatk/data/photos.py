@@ -19,7 +19,7 @@ from rmatk.data.parts import part_of
 from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.files import path_text
-from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.decode import Decoding, load_image
 from rmatk_runtime.pictures.files import (
     IMAGE_SUFFIXES,
     is_image,
@@ -198,7 +198,7 @@ def pixel_batches(
     tolerated = int(max_bad * len(files))
     for index, file in enumerate(files):
         try:
-            ready.append(resize(load_image(file), spec))
+            ready.append(resize(load_image(file, Decoding(spec.stretch)), spec))
         except DataError as error:
             bad.append(error.message)
             on_bad(index, error.message)

@@ -24,7 +24,7 @@ from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision, ModelInfo, Precision
 from rmatk_runtime.errors import DataError
 from rmatk_runtime.files import path_from_text, sha256_file
-from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.decode import Decoding, load_image
 from rmatk_runtime.pictures.preprocess import PreprocessSpec, preprocess
 
 CALIBRATION_IMAGES = 128  # int8 ranges settle well before that many
@@ -73,7 +73,7 @@ def export_source(
     return ExportSource(
         image=image,
         text=text,
-        preprocess=backbone.preprocess,
+        preprocess=model.backbone.preprocess,
         classes=classes,
         class_tokens=tokens.reshape(len(names), len(templates), -1),
         templates=templates,
@@ -93,7 +93,7 @@ def export_source(
         ship_golden=ship,
         precisions=precisions,
         pixels=pixels,
-        calibration=_calibration(run, data, backbone.preprocess) if "int8" in precisions else None,
+        calibration=_calibration(run, data, model.backbone.preprocess) if "int8" in precisions else None,
         checkpoint=run.adapter,
         run_digest=run_digest(run),
         adapter_digest=record.adapter_sha256,
@@ -172,4 +172,6 @@ def _some(
     """``most`` photos at most, evenly chosen, preprocessed (N, 3, H, W), and their labels."""
     files, labels = photos
     step = -(-len(files) // most)
-    return np.stack([preprocess(load_image(file), spec) for file in files[::step]]), labels[::step]
+    return np.stack(
+        [preprocess(load_image(file, Decoding(spec.stretch)), spec) for file in files[::step]]
+    ), labels[::step]

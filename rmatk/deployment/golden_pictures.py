@@ -22,7 +22,7 @@ from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.bundle.golden import GoldenSet
 from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import GoldenSource
-from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.decode import Decoding, load_image
 from rmatk_runtime.pictures.preprocess import PreprocessSpec, preprocess, tensor_digest
 
 GOLDEN_IMAGES = 32
@@ -44,7 +44,7 @@ def photo_golden(model: AdaptedClip, photos: Dataset, classes: ClassMatrix, coun
         DataError: a photo that cannot be read.
     """
     files, labels = photos.flat()
-    images = [_shrunk(file) for file in files]
+    images = [_shrunk(file, model.backbone.preprocess) for file in files]
     embeddings = embed(model, images, model.backbone.preprocess)
     chosen = _hardest(embeddings @ classes.embeddings.T, count, labels)
     return _golden_set(
@@ -137,9 +137,9 @@ def _golden_set(
     )
 
 
-def _shrunk(file: Path) -> UInt8:
+def _shrunk(file: Path, spec: PreprocessSpec) -> UInt8:
     """A picture no larger than the golden set needs."""
-    image = load_image(file)
+    image = load_image(file, Decoding(spec.stretch))
     image.thumbnail((_SIDE, _SIDE))
     return np.asarray(image)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from onnx import ModelProto
@@ -26,7 +27,7 @@ from rmatk_runtime.errors import RunError, command
 from rmatk_runtime.parity.compare import TOLERANCES, Expected, Judge, compare_embeddings
 from rmatk_runtime.parity.reference import Batch
 from rmatk_runtime.parity.stage import StageKind, StageResult, equality
-from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.decode import Decoding, load_image
 from rmatk_runtime.pictures.preprocess import normalise
 
 
@@ -89,7 +90,9 @@ class RunReference:
 
     def checks(self) -> Iterator[StageResult]:
         """The bundle's preprocessing is the backbone's, and its class matrix that of the text tower."""
-        found, expected = self._bundle.manifest.preprocess, self._backbone.preprocess
+        found, expected = self._bundle.manifest.preprocess, self._model.backbone.preprocess
+        if found.passes is None:  # of before it was recorded: the same order
+            found = msgspec.structs.replace(found, passes=expected.passes)
         fields = expected.__struct_fields__
         differ = [name for name in fields if getattr(found, name) != getattr(expected, name)]
         difference = None
@@ -109,7 +112,9 @@ class RunReference:
         for pixels in pixel_batches(files, spec, size):
             tensors = normalise(pixels, spec)
             embeddings = self._model.encode_images(torch.from_numpy(tensors)).cpu().numpy()
-            yield Batch(pixels, tensors, embeddings, _opener(files[start : start + size]))
+            yield Batch(
+                pixels, tensors, embeddings, _opener(files[start : start + size], Decoding(spec.stretch))
+            )
             start += size
 
     def folded(self) -> FoldedCandidate:
@@ -122,7 +127,7 @@ class RunReference:
 
     def picture(self, name: str) -> Image.Image:
         """A photo by its name."""
-        return load_image(self._photos.root / name)
+        return load_image(self._photos.root / name, Decoding(self._bundle.manifest.preprocess.stretch))
 
     def _check_classes(self) -> StageResult:
         """The bundle's class matrix against the adapted text tower, on the prompts it was made from."""
@@ -145,5 +150,5 @@ class RunReference:
         )
 
 
-def _opener(files: Sequence[Path]) -> Callable[[int], Image.Image]:
-    return lambda number: load_image(files[number])
+def _opener(files: Sequence[Path], decoding: Decoding) -> Callable[[int], Image.Image]:
+    return lambda number: load_image(files[number], decoding)

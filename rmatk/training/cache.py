@@ -26,7 +26,7 @@ from rmatk.method.model import AdaptedClip, mean_of_templates
 from rmatk.training.augment import augmented
 from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.errors import naming_storage_errors
-from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.decode import Decoding, load_image
 from rmatk_runtime.pictures.preprocess import PreprocessSpec, normalise, preprocess
 
 CacheMode = Literal["auto", "memory", "disk", "off"]
@@ -113,7 +113,7 @@ class ImageStream:
         return first, rest
 
     def _read(self, index: int, epoch: int | None) -> Float32:
-        image = load_image(self.files[index])
+        image = load_image(self.files[index], Decoding(self.spec.stretch))
         if self.augment is not None and epoch is not None:
             image = augmented(image, self.spec, np.random.default_rng([self.augment, epoch, index]))
         return preprocess(image, self.spec)

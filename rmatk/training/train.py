@@ -106,6 +106,7 @@ def train(
     shots = replace(shots, notes=(*shots.notes, *_class_notes(backbone, dataset, config)))
     report.note(shots.notes)
     shots = replace(shots, notes=(*notes, *shots.notes))
+    backbone = backbone.stretched(config.stretch)
     model = AdaptedClip(backbone, config, torch.Generator().manual_seed(config.seed))
     config = msgspec.structs.replace(
         config,

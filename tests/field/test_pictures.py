@@ -422,3 +422,24 @@ def test_file_names(tmp_path: Path, tiny_bundle: Path, rmatk: Command) -> None:
     assert "caf\\xe9 \\xff.jpg" in table.read_text()
     code, out, errors = rmatk("infer", tiny_bundle, folder / os.fsdecode(BYTES), "--backend", "cpu", "--json")
     assert code == 0 and json.loads(out)["frames"] == 1, errors
+
+
+def test_stretch_is_recorded_and_applied_everywhere(tmp_path: Path, rmatk: Command) -> None:
+    photos, run, bundle = tmp_path / "photos", tmp_path / "run", tmp_path / "bundle"
+    for number, (name, low) in enumerate((("cold", 29_000), ("warm", 31_000))):
+        (photos / name).mkdir(parents=True)
+        for shot in range(3):
+            grey16(low, low + 900 + 100 * shot, (60 + 10 * number, 50)).save(photos / name / f"{shot}.png")
+    model = ("--model", "rmatk-micro", "--shots", 2, "--epochs", 1)
+    code, _, errors = rmatk("train", photos, "-o", run, *model, "--stretch", "28000:33000")
+    assert code == 0 and "16-bit greyscale" not in errors, errors
+    assert json.loads((run / "run.json").read_text())["preprocess"]["stretch"] == [28000, 33000]
+    code, _, errors = rmatk("export", run, "-o", bundle)
+    assert code == 0 and "16-bit greyscale" not in errors, errors
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["preprocess"]["stretch"] == [28000, 33000] and manifest["minor"] == 1
+    code, out, errors = rmatk("infer", bundle, photos, "--backend", "cpu", "--json")
+    assert code == 0 and "16-bit greyscale" not in errors and json.loads(out)["frames"] == 6
+    code, out, errors = rmatk("parity", bundle, photos, "--against", run, "--backend", "cpu", "--json")
+    assert code == 0, errors
+    assert rmatk("train", photos, "-o", run, *model, "--stretch", "9:3")[0] == 2

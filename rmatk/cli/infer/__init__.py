@@ -112,7 +112,11 @@ def infer(
         trust=trust,
         resizing=resize,
     )
-    with log_lines(), engine as classifier, open_source(*uris, options=wishes) as source:
+    with (
+        log_lines(),
+        engine as classifier,
+        open_source(*uris, options=wishes.reading(classifier.spec)) as source,
+    ):
         regions = Regions(map(parse_region, region or ()), regions_path(bundle))
         summary = Session(bundle, classifier, source, config, regions).run(outputs)
     report(summary, bundle, classifier, uris, outputs)

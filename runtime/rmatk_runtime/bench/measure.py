@@ -25,7 +25,7 @@ from rmatk_runtime.bundle import Bundle
 from rmatk_runtime.bundle.label_head import LabelHead
 from rmatk_runtime.errors import BackendError, DataError, MissingExtraError, SourceError
 from rmatk_runtime.inference.classifier import Classifier
-from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.decode import Decoding, load_image
 from rmatk_runtime.progress import OnProgress, no_progress
 from rmatk_runtime.selection import open_backend
 from rmatk_runtime.sources import open_source
@@ -277,7 +277,9 @@ def _accuracy(classifier: Classifier, photos: Sequence[tuple[Path, str]], batch:
     right = 0
     for start in range(0, len(photos), batch):
         part = photos[start : start + batch]
-        predictions = classifier.classify([load_image(path) for path, _ in part])
+        predictions = classifier.classify(
+            [load_image(path, Decoding(classifier.spec.stretch)) for path, _ in part]
+        )
         right += sum(p.label == label for p, (_, label) in zip(predictions, part, strict=True))
     return right / len(photos)
 

@@ -12,7 +12,7 @@ import numpy as np
 from rmatk_runtime.errors import DataError, SourceError
 from rmatk_runtime.files import path_text
 from rmatk_runtime.frames import Frame
-from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.decode import Decoding, load_image
 from rmatk_runtime.sources.base import Source, SourceInfo
 from rmatk_runtime.sources.options import SourceOptions
 
@@ -52,7 +52,7 @@ class ImageSource(Source):
                 self.out_of_range += 1
                 continue
             try:
-                picture = load_image(path)
+                picture = load_image(path, Decoding(self._options.stretch))
             except DataError as error:
                 self._skip(error)
                 continue

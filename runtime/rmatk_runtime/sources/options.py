@@ -14,6 +14,8 @@ import numpy as np
 
 from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.errors import SourceError
+from rmatk_runtime.pictures.modes import Stretch
+from rmatk_runtime.pictures.preprocess import PreprocessSpec
 from rmatk_runtime.settings import Problem, above, at_least, one_of, require
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     patient: bool = False
     """One source of several: a camera that cannot be reached at first is tried again as a lost one, and what
     a source does not support is left to the others, and logged."""
+    stretch: Stretch = None
+    """How 16-bit greyscale is read; not asked by a person, but the bundle's."""
     timeout: float = 10.0
     """Seconds without a picture after which a camera or stream counts as lost."""
 
@@ -78,6 +82,10 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         if self.stop is not None and self.stop <= (self.start or 0.0):
             yield "stop", f"must be later than the start, {self.start or 0.0:g} s, not {self.stop:g} s"
 
+    def reading(self, spec: PreprocessSpec) -> SourceOptions:
+        """The same, for pictures that are to be read as ``spec`` says."""
+        return msgspec.structs.replace(self, stretch=spec.stretch)
+
     def check(self, kind: str, name: str) -> None:
         """Hold that a source of ``kind`` (of :data:`KINDS`), called ``name``, can do what is asked.
 
@@ -86,7 +94,11 @@ class SourceOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         """
         fields = msgspec.structs.fields(self)
         flags = [field for field in fields if field.name != "patient"]
-        asked = [field.name for field in flags if getattr(self, field.name) != field.default]
+        asked = [
+            field.name
+            for field in flags
+            if field.name != "stretch" and getattr(self, field.name) != field.default
+        ]
         if wrong := [f"--{field}" for field in asked if field not in KINDS[kind]]:
             able = ", ".join(f"--{field}" for field in self.__struct_fields__ if field in KINDS[kind])
             words = f"{name} does not support {' and '.join(wrong)}"

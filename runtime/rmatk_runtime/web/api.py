@@ -193,7 +193,9 @@ class Api:
 
     def _prepare(self, data: bytes) -> UInt8:
         """A picture at the network's size, (H, W, 3) uint8 RGB."""
-        return resize(decode_image(data, "the picture", _DECODING), self.classifier.spec)
+        spec = self.classifier.spec
+        decoding = msgspec.structs.replace(_DECODING, stretch=spec.stretch)
+        return resize(decode_image(data, "the picture", decoding), spec)
 
     async def labels(self, request: Request) -> Response:
         """The labels in the bundle and the prompts they were made from."""
