@@ -7,6 +7,7 @@ the check of ``Origin``, besides JSON bodies, which a form cannot send).
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
@@ -87,8 +88,8 @@ class Guard:
         limited, done = self._bodies.limited(receive)
         try:
             await (answer or self._app)(scope, limited, guarded)
-        except ClientDisconnect:
-            log.debug("a client left before its request was complete")
+        except (ClientDisconnect, asyncio.CancelledError):  # the client has left, or the server ends
+            log.debug("a request was not complete")
         finally:
             done()
 

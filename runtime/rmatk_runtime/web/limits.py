@@ -100,19 +100,27 @@ class Turns:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "rmatk web pictures", initializer=_step_back)
         self._waiting = 0
+        self._closed = False
 
     async def run(self, work: Callable[[], T]) -> T:
-        """The result of ``work``. Raises HTTPException where too many wait."""
+        """The result of ``work``. Raises HTTPException where too many wait, or after :meth:`close`."""
+        if self._closed:
+            raise _ending()
         if self._waiting >= QUEUE:
             raise HTTPException(503, "too many pictures at once; send it again later", _AGAIN)
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise _ending() from None
+            raise
         finally:
             self._waiting -= 1
 
     def close(self) -> None:
         """Drop what waits."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -135,6 +143,10 @@ class FewLines(logging.Filter):
         self._passed += 1
         self._dropped += self._passed > 10
         return self._passed <= 10
+
+
+def _ending() -> HTTPException:
+    return HTTPException(503, "the server is ending", _AGAIN)
 
 
 def _step_back() -> None:
