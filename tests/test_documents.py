@@ -104,3 +104,12 @@ def test_docstrings_and_messages_are_written_in_plain_english(folder: str):
         for match in re.finditer(rf"[^.\n]*\b(?:{idiom})\b[^.\n]*", text, re.IGNORECASE)
     ]
     assert found == []
+
+
+def test_every_public_name_is_on_a_page_of_the_api():
+    import rmatk
+
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "api").glob("*.md"))
+    for name in rmatk.__all__:
+        if name != "__version__":
+            assert f"`{name}`" in pages or f".{name}\n" in pages, name

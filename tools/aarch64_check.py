@@ -51,8 +51,8 @@ def digests(bundle: Path, video: Path) -> dict[str, Any]:
     with open_source(str(video)) as source:
         for frame in source:
             count += 1
-            frames.update(frame.image)
-            tensors.update(preprocess(frame.image, preprocessing))
+            frames.update(frame.image.tobytes())
+            tensors.update(preprocess(frame.image, preprocessing).tobytes())
     return {
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -76,7 +76,7 @@ def _conversion(kind: str, width: int, height: int) -> str:
         data = random.integers(0, 4 if "10" in kind else 256, plane.buffer_size, np.uint8)
         data[: len(data) // 2] = 16 + data[: len(data) // 2] // 4
         plane.update(data.tobytes())
-    return hashlib.sha256(to_rgb(frame)).hexdigest()
+    return hashlib.sha256(to_rgb(frame).tobytes()).hexdigest()
 
 
 class Emulated:

@@ -6,10 +6,11 @@ import ast
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tools import docs_samples
+from tools import docs_api, docs_samples
 from tools.docs_markdown import first_sentence, table
 from tools.docs_structs import fields
 
@@ -274,6 +275,10 @@ def sample_bisection() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "api classes": partial(docs_api.page, "classes"),
+    "api functions": partial(docs_api.page, "functions"),
+    "api overview": docs_api.overview,
+    "api settings": partial(docs_api.page, "settings"),
     "calibration limits": calibration,
     "command line": command_line,
     "decisions": decisions,
