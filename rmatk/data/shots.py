@@ -15,7 +15,7 @@ import numpy as np
 
 from rmatk.data.photos import Dataset, unreadable
 from rmatk_runtime.errors import DataError
-from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.decode import EXACT, Decoding, load_image
 
 MOST_VALIDATION_SHOTS = 4
 """Per class, as CoOp draws them; more where classes are so few that nothing could be fitted to these."""
@@ -82,7 +82,7 @@ def _shortage(dataset: Dataset, shots: int) -> list[str]:
     return [f"{classes} fewer than {shots} photos (the fewest, {fewest}: {name}); training took all of them"]
 
 
-def without_unreadable(shots: FewShot, max_bad: float) -> FewShot:
+def without_unreadable(shots: FewShot, max_bad: float, decoding: Decoding = EXACT) -> FewShot:
     """The same draw without photos that cannot be read, which the notes list; at most this share of them.
 
     With a share of 0 nothing is looked at: whoever reads the photos meets the error.
@@ -96,7 +96,7 @@ def without_unreadable(shots: FewShot, max_bad: float) -> FewShot:
     files = shots.flat()[0]
     for file in files:
         try:
-            load_image(file)
+            load_image(file, decoding)
         except DataError as error:
             bad[file] = error.message
     if len(bad) > max_bad * len(files):

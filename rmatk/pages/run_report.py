@@ -16,7 +16,7 @@ from rmatk.pages.html import confusion, curve, document, figure, percent, rows
 from rmatk.run import METRICS, RunRecord, accuracies
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.intervals import with_interval
-from rmatk_runtime.pictures.decode import load_image
+from rmatk_runtime.pictures.decode import Decoding, load_image
 
 REPORT = "report.html"
 _TEMPLATE = Path(__file__).with_name("report.html")
@@ -52,7 +52,7 @@ def write_report(folder: Path, record: RunRecord, answers: ValidationAnswers) ->
         figures="".join(f"<div><b>{value}</b>{name}</div>" for name, value in _headline(record)),
         notes="".join(f"<p>Note: {escape(note)}</p>" for note in record.notes),
         curves="".join(curve(name, [line[name] for line in lines]) for name in names),
-        validation=_validation(answers)
+        validation=_validation(answers, Decoding(record.preprocess.stretch))
         if len(answers.probabilities)
         else "<p>There were no photos to spare.</p>",
         settings=rows(_settings(record)),
@@ -73,7 +73,7 @@ def _headline(record: RunRecord) -> list[tuple[str, str]]:
     return shown
 
 
-def _validation(answers: ValidationAnswers) -> str:
+def _validation(answers: ValidationAnswers, decoding: Decoding) -> str:
     """Accuracy by class, the confusion matrix, and the mistakes the model was surest of."""
     names = answers.photos.class_names
     truth = np.array(answers.photos.flat()[1])
@@ -86,7 +86,7 @@ def _validation(answers: ValidationAnswers) -> str:
         if (own := truth == number).any()
         for zero_shot, adapted in [(np.mean(answers.zero_shot[own] == number), np.mean(said[own] == number))]
     )
-    mistakes = _mistakes(answers, truth, said) or "<p>None.</p>"
+    mistakes = _mistakes(answers, truth, said, decoding) or "<p>None.</p>"
     return (
         "<p>Accuracy on photos that were not trained on, with 95 % confidence intervals (Wilson).</p>"
         "<table><tr><th>class</th><th>photos</th><th>zero-shot</th><th>adapted</th></tr>"
@@ -95,12 +95,21 @@ def _validation(answers: ValidationAnswers) -> str:
     )
 
 
-def _mistakes(answers: ValidationAnswers, truth: npt.NDArray[np.int64], said: npt.NDArray[np.int64]) -> str:
+def _mistakes(
+    answers: ValidationAnswers,
+    truth: npt.NDArray[np.int64],
+    said: npt.NDArray[np.int64],
+    decoding: Decoding,
+) -> str:
     sure = answers.probabilities.max(axis=1)
     wrong = np.flatnonzero(said != truth)
     files, names = answers.photos.flat()[0], answers.photos.class_names
     return "".join(
-        figure(load_image(files[i]), f"{names[truth[i]]}: taken for {names[said[i]]}, {sure[i]:.0%}", False)
+        figure(
+            load_image(files[i], decoding),
+            f"{names[truth[i]]}: taken for {names[said[i]]}, {sure[i]:.0%}",
+            False,
+        )
         for i in wrong[np.argsort(-sure[wrong], kind="stable")][:_MISTAKES]
     )
 

@@ -58,6 +58,7 @@ from rmatk_runtime.arrays import UInt8
 from rmatk_runtime.bundle.label_head import softmax
 from rmatk_runtime.errors import RunError, naming_storage_errors
 from rmatk_runtime.files import check_replaceable
+from rmatk_runtime.pictures.decode import Decoding
 from rmatk_runtime.progress import OnProgress, no_progress
 
 
@@ -102,7 +103,9 @@ def train(
     report = _Report(on_step, on_progress) if distributed.is_main() else _Report(no_report, no_progress)
     dataset = open_dataset(data, "train", class_map)
     config = msgspec.structs.replace(config, templates=prompts(dataset, config))
-    shots = without_unreadable(few_shot(dataset, config.shots, config.seed), config.max_bad)
+    shots = without_unreadable(
+        few_shot(dataset, config.shots, config.seed), config.max_bad, Decoding(config.stretch)
+    )
     shots = replace(shots, notes=(*shots.notes, *_class_notes(backbone, dataset, config)))
     report.note(shots.notes)
     shots = replace(shots, notes=(*notes, *shots.notes))
