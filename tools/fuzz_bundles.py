@@ -12,7 +12,7 @@ its own, as a user would, and counts as that does.
 
 Counted (the last line with --json): ``original``, the answers of the unchanged bundle; ``other``, finite
 answers that differ, which no check but a signature can refuse; ``named`` errors; ``tracebacks``; ``deaths``
-of the process; ``slow``, over 10 s; ``large``, over 512 MB; ``nan`` answers.
+of the process; ``slow``, over 10 s of processor time; ``large``, over 512 MB; ``nan`` answers.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "export"), str(ROOT / "runtime")]
 
 SECONDS, MEGABYTES = 10.0, 512
 _RESTART = 3000  # cases per worker
+_PATIENCE = 100.0  # seconds on the clock, of a machine that is busy, until a case counts as slow
 _COUNTED = ("original", "other", "named", "tracebacks", "deaths", "slow", "large", "nan")
 
 
@@ -164,7 +166,10 @@ def work(place: str, *, trial: bool) -> None:
             bundle = Path(scratch) / "bundle"
             changed = mutate(original, case, bundle)
             Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts again
+            before = sum(os.times()[:4])
             kind, word = judge(bundle, original, changed, expected[changed])
+            if (seconds := sum(os.times()[:4]) - before) > SECONDS:
+                kind, word = "slow", f"{seconds:.0f} s"
         print(json.dumps([kind, word, changed, _peak()]), flush=True)
 
 
@@ -185,7 +190,7 @@ class Worker:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "OMP_NUM_THREADS": "1",
         }
-        environment["XDG_CACHE_HOME"] = str(folder / "cache")
+        environment["XDG_CACHE_HOME"] = str(folder / f"cache-{trial}")  # untried graphs are noted as tried
         self.process = subprocess.Popen(
             [sys.executable, "-c", code], env=environment, cwd=ROOT, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(folder / "stderr").open("a"),
@@ -219,29 +224,27 @@ def fuzz(folder: Path, count: int, seed: int, *, verbose: bool) -> dict[str, Any
     counts: Counter[str] = Counter()
     files: Counter[str] = Counter()
     worker, again, peak, started = Worker(folder, trial=False), 0, 0.0, time.monotonic()
-    for number in range(count):
-        if worker.cases >= _RESTART or worker.process.poll() is not None:
-            worker.close()
-            worker = Worker(folder, trial=False)
-        case = f"{seed}:{number}"
-        first = (
-            90.0 if worker.cases == 0 else SECONDS
-        )  # a worker that starts also imports and asks the original
-        kind, word, changed, most = worker.run(case, first)
-        if kind in ("deaths", "slow", "large"):
-            worker.close()
-            again += 1
-            alone = Worker(folder, trial=True)
-            kind, word, changed, most = alone.run(case, 90.0)
-            alone.close()
-        peak = max(peak, most)
-        counts[kind] += 1
-        files[f"{changed} {kind}"] += 1
-        if kind not in ("original", "named", "other") or verbose:
-            print(f"{case} {changed}: {kind}: {word}", file=sys.stderr)
+    with suppress(KeyboardInterrupt):  # Ctrl-C: what was tried so far counts
+        for number in range(count):
+            if worker.cases >= _RESTART or worker.process.poll() is not None:
+                worker.close()
+                worker = Worker(folder, trial=False)
+            case = f"{seed}:{number}"
+            kind, word, changed, most = worker.run(case, _PATIENCE)
+            if kind in ("deaths", "slow", "large"):
+                worker.close()
+                again += 1
+                alone = Worker(folder, trial=True)
+                kind, word, changed, most = alone.run(case, 3 * _PATIENCE)
+                alone.close()
+            peak = max(peak, most)
+            counts[kind] += 1
+            files[f"{changed} {kind}"] += 1
+            if kind not in ("original", "named", "other") or verbose:
+                print(f"{case} {changed}: {kind}: {word}", file=sys.stderr)
     worker.close()
     return {
-        "tried": count, "seed": seed, **{kind: counts[kind] for kind in _COUNTED},
+        "tried": counts.total(), "seed": seed, **{kind: counts[kind] for kind in _COUNTED},
         "run_again_alone": again, "peak_mb": round(peak), "seconds": round(time.monotonic() - started),
         "by_file": dict(sorted(files.items())),
     }  # fmt: skip

@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 
 _MEMORY = 256 << 20  # bytes beyond what the libraries take, and as often as the weights:
 _COPIES = 8
-_SECONDS = 8.0  # and one for each so many bytes of weights:
+_SECONDS = 8  # of processor time, and one for each so many bytes of weights:
 _BYTES_PER_SECOND = 16 << 20
+_PATIENCE = 10  # times as long on the clock: at boot other programs want the processor too
 
 
 def run_image(bundle: Bundle, file: str) -> Float32:
@@ -83,7 +84,7 @@ def _try(bundle: Bundle, file: str, job: Callable[[Bundle, str], Float32]) -> st
     """What became of the child, where it did not run the graph."""
     names = (file, data_file(file), bundle.manifest.text.tokenizer)
     weights = sum(entry.size for name, entry in bundle.manifest.files.items() if name in names)
-    seconds = _SECONDS + weights / _BYTES_PER_SECOND
+    seconds = _SECONDS + weights // _BYTES_PER_SECOND
     path = os.pathsep.join(filter(None, sys.path))
     arguments = [
         sys.executable,
@@ -94,16 +95,18 @@ def _try(bundle: Bundle, file: str, job: Callable[[Bundle, str], Float32]) -> st
     ]
     try:
         child = subprocess.run(
-            [*arguments, str(bundle.path.resolve()), file, str(_MEMORY + _COPIES * weights)],
+            [*arguments, str(bundle.path.resolve()), file, str(_MEMORY + _COPIES * weights), str(seconds)],
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"},
             cwd="/",
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=seconds,
+            timeout=seconds * _PATIENCE,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"did not end within {seconds:.0f} seconds"
+        return f"did not end within {seconds * _PATIENCE} seconds"
+    if child.returncode == -signal.SIGXCPU:
+        return f"took more than {seconds} seconds of processor time"
     if child.returncode < 0:
         return f"was ended by {signal.Signals(-child.returncode).name}"
     lines = child.stderr.decode(errors="replace").strip().splitlines()
@@ -112,13 +115,14 @@ def _try(bundle: Bundle, file: str, job: Callable[[Bundle, str], Float32]) -> st
 
 def main() -> None:
     """The child: do the job that the command line names; its last line of errors says what failed."""
-    module, name, path, file, memory = sys.argv[1:]
+    module, name, path, file, memory, seconds = sys.argv[1:]
     job = getattr(importlib.import_module(module), name)
     backend.load_onnxruntime()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     most = used + int(memory)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
     try:
         rows = job(Bundle(Path(path), read_manifest(Path(path))), file)
     except RmatkError as error:

@@ -28,6 +28,11 @@ def sleeps(bundle: Bundle, file: str) -> Float32:
     return np.zeros(1, np.float32)
 
 
+def spins(bundle: Bundle, file: str) -> Float32:
+    while True:
+        pass
+
+
 def gives_nan(bundle: Bundle, file: str) -> Float32:
     return np.full(1, np.nan, np.float32)
 
@@ -36,7 +41,7 @@ def gives_nan(bundle: Bundle, file: str) -> Float32:
 def importable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))
-    for job in (dies, eats, sleeps, gives_nan):
+    for job in (dies, eats, sleeps, spins, gives_nan):
         monkeypatch.setattr(job, "__module__", "tests.runtime.onnx_runtime.test_trial")
 
 
@@ -66,6 +71,9 @@ def test_what_would_harm_this_process_is_a_named_error(bundle: Bundle, job, reas
 
 
 def test_one_that_does_not_end_is_ended(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(trial, "_SECONDS", 2.0)
+    monkeypatch.setattr(trial, "_SECONDS", 2)
+    with pytest.raises(BundleError, match="took more than 2 seconds of processor time"):
+        trial.ensure_runs(bundle, "image_encoder.onnx", spins)
+    monkeypatch.setattr(trial, "_PATIENCE", 1)
     with pytest.raises(BundleError, match="did not end within 2 seconds"):
         trial.ensure_runs(bundle, "image_encoder.onnx", sleeps)
