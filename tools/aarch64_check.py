@@ -110,7 +110,7 @@ class Emulated:
     def run(self, command: Sequence[str], binds: Sequence[str] = (), **more: Any) -> Any:
         """Run a command there."""
         proot = ["proot", "-0", "-q", "qemu-aarch64-static", "-r", str(self.root), "-w", "/"]
-        proot += [word for bind in binds for word in ("-b", bind)]
+        proot += [word for bind in ("/proc", "/sys", "/dev", *binds) for word in ("-b", bind)]
         rooms = ":".join(str(CHECKOUT / name) for name in ("", "export", "runtime"))
         environment = [
             *("/usr/bin/env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"),
