@@ -60,7 +60,10 @@ def report_damage(stream: VideoStream) -> None:
 
 def pixel_ratio(stream: VideoStream) -> Fraction | None:
     """How many times its pixels are as wide as high; None where it does not say."""
-    return stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    for ratio in (stream.sample_aspect_ratio, stream.codec_context.sample_aspect_ratio):
+        if ratio is not None and float(ratio):  # PyAV 19 says 0:1 for None, in a type of its own
+            return Fraction(ratio.numerator, ratio.denominator)
+    return None
 
 
 def to_rgb_array(picture: VideoFrame, ratio: Fraction | None = None) -> UInt8:
