@@ -38,7 +38,7 @@ def compare(
 
     from rmatk.backbones.choice import chosen_device, device_note, load_chosen
     from rmatk.cli.console import print_notes, progress_of
-    from rmatk.data.class_names import read_class_names
+    from rmatk.data.class_names import read_class_names, twins
     from rmatk.data.duplicates import equal_files
     from rmatk.data.formats import open_dataset, open_splits
     from rmatk.data.shots import few_shot
@@ -61,6 +61,9 @@ def compare(
     print_notes(data.train, data.test, *tests.values())
     for line in (device_note(backbone.device), *(f"note: {note}" for note in notes)):
         echo(line, err=True)
+    if same_names := twins(data.train.class_names):
+        listed = "; ".join(" and ".join(map(repr, group)) for group in same_names[:5])
+        echo(f"warning: classes of {source} have one name, but for case and hyphens: {listed}", err=True)
     shots = [few_shot(data.train, config.shots, seed).train for seed in numbers]
     for test in (data.test, *tests.values()):
         if same := equal_files(test, shots):
