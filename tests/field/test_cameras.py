@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 import socket
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.errors import SourceError
 from rmatk_runtime.frames import Frame, Prediction
 from rmatk_runtime.inference.classifier import Classifier
-from rmatk_runtime.inference.loop import LoopOptions, run
+from rmatk_runtime.inference.config import InferConfig
+from rmatk_runtime.inference.loop import run
 from rmatk_runtime.inference.regions import Regions, parse_region
 from rmatk_runtime.inference.summary import Summary
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
@@ -32,6 +34,7 @@ from rmatk_runtime.sinks.base import Sink
 from rmatk_runtime.sources import Source, SourceOptions, open_source, split_name
 from tests.field import servers
 from tests.field.servers import camera, jpeg
+from tools.browser import browser, chromium
 
 pytest.importorskip("av")
 SIDE = 8
@@ -73,7 +76,7 @@ def go(
     spec = PreprocessSpec(SIDE, SIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     kept = Kept()
     with source, Classifier(engine or Brightness(), spec, head) as ready:
-        return run(source, ready, [kept], LoopOptions(**options), regions=regions), kept  # type: ignore[arg-type]
+        return run(source, ready, [kept], InferConfig(**options), regions=regions), kept  # type: ignore[arg-type]
 
 
 def add_up(summary: Summary) -> None:
@@ -313,3 +316,54 @@ def test_page_health_and_metrics_know_each_camera(tiny_bundle: Path, tmp_path: P
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(chromium() is None, reason="chromium and chromium-driver are not installed")
+def test_a_region_is_drawn_on_the_grid_of_cameras(tiny_bundle: Path, tmp_path: Path) -> None:
+    from selenium.webdriver import ActionChains
+
+    shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    process = servers.rmatk("infer", "bundle", *CAMERAS, "--web", "127.0.0.1:0", cwd=tmp_path)
+    assert process.stderr is not None
+    address = next(line for line in process.stderr if line.startswith("page: ")).split()[1]
+    threading.Thread(target=process.stderr.read, daemon=True).start()
+    try:
+        with browser() as driver:
+            driver.get(address)
+            find = lambda css: driver.find_elements("css selector", css)  # noqa: E731
+            eventually(
+                lambda: (
+                    [card.get_attribute("data-camera") for card in find("#cameras button")]
+                    == ["front", "belt"]
+                )
+            )
+            eventually(lambda: all("per second" in card.text for card in find("#cameras button")))
+            find("#cameras button")[1].click()
+            eventually(
+                lambda: find("#source")[0].text == "test://80x60@15" and find("#boxes")[0].rect["width"] > 99
+            )
+            boxes = find("#boxes")[0]
+            width, height = boxes.rect["width"], boxes.rect["height"]
+            mouse = ActionChains(driver).move_to_element_with_offset(boxes, int(-width / 4), int(-height / 4))
+            mouse.click_and_hold().move_by_offset(int(width / 2), int(height / 2)).release().perform()
+            find("#region-name")[0].send_keys("middle")
+            find("#region button")[0].click()
+            eventually(lambda: find("#boxes span") and find("#boxes span")[0].text.startswith("middle: "))
+            kept = json.loads((tmp_path / "bundle.regions.json").read_text())["regions"]
+            assert [(each["camera"], each["name"]) for each in kept] == [("belt", "middle")]
+            for text, share in zip(kept[0]["box"], (25, 25, 50, 50), strict=True):
+                assert float(text.rstrip("%")) == pytest.approx(share, abs=2)
+            find("#regions button")[0].click()
+            eventually(lambda: not find("#boxes span"))
+            assert driver.get_log("browser") == []
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)

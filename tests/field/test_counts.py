@@ -19,7 +19,8 @@ from rmatk_runtime.bundle.labels import ClassMatrix
 from rmatk_runtime.bundle.manifest import Decision
 from rmatk_runtime.errors import RmatkError, SourceError
 from rmatk_runtime.inference.classifier import Classifier
-from rmatk_runtime.inference.loop import LoopOptions, run
+from rmatk_runtime.inference.config import InferConfig
+from rmatk_runtime.inference.loop import run
 from rmatk_runtime.inference.summary import Summary
 from rmatk_runtime.pictures.preprocess import PreprocessSpec
 from rmatk_runtime.sources import Source, SourceOptions, open_source
@@ -41,7 +42,7 @@ def summary_of(source: Source, **options: int | None) -> Summary:
     classes = ClassMatrix(("red", "blue"), np.eye(2, dtype=np.float32))
     spec = PreprocessSpec(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     classifier = Classifier(Fixed(), spec, LabelHead(classes, Decision(logit_scale=1.0), 2))
-    return run(source, classifier, [], LoopOptions(**options))  # type: ignore[arg-type]
+    return run(source, classifier, [], InferConfig(**options))  # type: ignore[arg-type]
 
 
 def holds(summary: Summary, expected: int | None = None) -> None:
