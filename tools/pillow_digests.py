@@ -73,7 +73,7 @@ def _saved(image: Image.Image, kind: str) -> bytes:
 
 def digests(folder: Path) -> dict[str, str]:
     """The tensor's digest of each picture in ``folder`` under each spec, with the Pillow at hand."""
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
         image = decode_image(path.read_bytes(), path.name)
         found |= {f"{path.name}, {name}": tensor_digest(preprocess(image, s)) for name, s in _SPECS.items()}
