@@ -32,6 +32,7 @@ Resizing = Literal["exact", "fast"]
 
 _COLUMNS_PER_OUTPUT = 2.0
 _MOST_AVERAGED = 4
+_CHUNK = 32  # rows
 _FURTHEST_FOR_EXTRA = 6
 
 
@@ -44,6 +45,11 @@ def has_extra() -> bool:
 def describe(resizing: Resizing) -> str:
     """The way that is taken here, for summaries: ``exact``, ``fast``, ``fast (cykooz-resizer)``."""
     return "fast (cykooz-resizer)" if resizing == "fast" and has_extra() else resizing
+
+
+def draft_size(spec: PreprocessSpec) -> tuple[int, int]:
+    """(width, height) to which a JPEG may be reduced as it is decoded, before :func:`fast_resize`."""
+    return int(_COLUMNS_PER_OUTPUT * spec.width), int(_COLUMNS_PER_OUTPUT * spec.height)
 
 
 def fast_resize(image: Image.Image | UInt8, spec: PreprocessSpec) -> UInt8:
@@ -114,11 +120,14 @@ def _mean_of_rows(part: UInt8, averaged: int, step: int) -> UInt8:
     if rows == 1:
         return np.ascontiguousarray(part)
     blocks = part[: count * rows].reshape(count, rows, -1)
-    means = [blocks[:, row] for row in range(step // 2, rows, step)]
-    while len(means) > 1:
-        up = len(means) > 2
-        means = [_mean(means[n], means[n + 1], up=up and n % 4 == 0) for n in range(0, len(means), 2)]
-    whole = means[0].reshape(count, *part.shape[1:])
+    whole = np.empty((count, *part.shape[1:]), np.uint8)
+    for start in range(0, count, _CHUNK):  # few enough at once that all of them stay in the cache
+        chunk = blocks[start : start + _CHUNK]
+        means = [chunk[:, row] for row in range(step // 2, rows, step)]
+        while len(means) > 1:
+            up = len(means) > 2
+            means = [_mean(means[n], means[n + 1], up=up and n % 4 == 0) for n in range(0, len(means), 2)]
+        whole[start : start + _CHUNK] = means[0].reshape(-1, *part.shape[1:])
     if count * rows == len(part):
         return whole
     rest = part[count * rows :].mean(axis=0).round().astype(np.uint8)  # a last block of fewer rows
