@@ -183,7 +183,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(tiny, photos, tmp_pat
         patch.setattr("rmatk.cli.train._Bars.step", Stopping(4))
         stopped = CliRunner().invoke(app, [*command, "--checkpoint-every", "0"])
     assert stopped.exit_code == 130
-    assert ".run.partial" in stopped.output and "the same command again" in stopped.output
+    assert ".run.partial" in stopped.output and "the same command continues" in stopped.output
     assert CliRunner().invoke(app, [*command, "--seed", "2"]).exit_code == 1
     assert CliRunner().invoke(app, command).exit_code == 0
     steps = log_steps((tmp_path / "run" / "metrics.jsonl").read_bytes())
