@@ -38,8 +38,8 @@ class Outputs:
     publish: Publish
     page: Page | None
     as_json: bool
-    written: dict[str, str] = field(default_factory=dict)
-    """Kind -> name of what is really written, once they are open."""
+    videos: list[Path] = field(default_factory=list)
+    """What the videos are really called, once they are open."""
 
     def __post_init__(self) -> None:
         lines = {"--jsonl": self.jsonl, "--csv": self.csv and str(self.csv)}
@@ -75,6 +75,12 @@ class Outputs:
         return "-" in (self.files.get("jsonl"), self.files.get("csv"))
 
     @property
+    def written(self) -> dict[str, str]:
+        """Kind -> name of what there is after a run: of a camera without a picture there is no video."""
+        videos = ", ".join(str(path) for path in self.videos if path.exists())
+        return {kind: videos if kind == "video" else name for kind, name in self.files.items()}
+
+    @property
     def files(self) -> dict[str, str]:
         """Kind -> name of what is written."""
         asked = {"jsonl": self.jsonl, "csv": self.csv, "video": self.video, "images": self.images}
@@ -95,7 +101,6 @@ class Outputs:
         from rmatk_runtime.sinks import CsvSink, ImagesSink, JsonlSink, TerminalSink
 
         info = session.source.info
-        self.written.update(self.files)
         if self.window:
             from rmatk_runtime.sinks.window import WindowSink
 
@@ -137,10 +142,10 @@ class Outputs:
 
         if "" not in source.cameras:
             sink = VideosSink(path, {name: camera.info.rate for name, camera in source.cameras.items()})
-            self.written["video"] = ", ".join(map(str, sink.paths.values()))
+            self.videos.extend(sink.paths.values())
             return sink
         path = unused_name(path) if source.info.live else path  # a video cannot be continued
-        self.written["video"] = str(path)
+        self.videos.append(path)
         return VideoSink(path, rate=source.info.rate, live=source.info.live)
 
     def _as_lines(self, info: SourceInfo) -> bool:
