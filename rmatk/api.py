@@ -20,7 +20,7 @@ from rmatk_runtime.errors import ConfigError
 from rmatk_runtime.parity.compare import Judge
 from rmatk_runtime.parity.reference import GoldenReference
 from rmatk_runtime.parity.stage import Bisection
-from rmatk_runtime.parity.walk import ParityReport, check
+from rmatk_runtime.parity.walk import FastResize, ParityReport, check
 from rmatk_runtime.pictures.preprocess import preprocess
 from rmatk_runtime.progress import OnProgress, no_progress
 from rmatk_runtime.selection import open_candidates
@@ -271,7 +271,9 @@ def check_parity(
         reference = trained or GoldenReference.of(opened)
         stages = check(
             reference,
-            candidates if trained is None else [trained.folded(), *candidates],
+            candidates
+            if trained is None
+            else [trained.folded(), *candidates, *FastResize.of(candidates, opened)],
             Judge.of(opened),
             batch=_GOLDEN if trained is None else _PHOTOS,
             on_progress=on_progress,

@@ -37,6 +37,8 @@ class StageKind(Enum):
     """An ONNX graph in ONNX Runtime."""
     ENGINE = "engine"
     """A TensorRT engine."""
+    FAST_RESIZE = "fast resize"
+    """The default graph after the fast resize; compared loosely, since it is not exact by design."""
     CLASSIFIER = "classifier"
     """A graph that gives probabilities."""
 
@@ -63,7 +65,8 @@ class StageResult(msgspec.Struct, frozen=True, kw_only=True):
     ``expected_changes``: :func:`~rmatk_runtime.parity.statistics.expected_flip_rate`. ``worst``: names of the
     images with the lowest cosines, lowest first. ``spread``: a histogram of 1 - cosine in decades, [0.1, 1 or
     more) first, then [0.01, 0.1), and so on; the last of
-    :data:`~rmatk_runtime.parity.compare.DECADES` counts all smaller values.
+    :data:`~rmatk_runtime.parity.compare.DECADES` counts all smaller values. ``largest_level``: of the fast
+    resize, the largest difference of a pixel from the exact one, of 255.
     """
 
     stage: str
@@ -84,6 +87,7 @@ class StageResult(msgspec.Struct, frozen=True, kw_only=True):
     flips: tuple[Flip, ...] = ()
     worst: tuple[str, ...] = ()
     spread: tuple[int, ...] = ()
+    largest_level: int | None = None
 
     def __bool__(self) -> bool:
         return self.passed

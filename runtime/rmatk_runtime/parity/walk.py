@@ -6,19 +6,22 @@ A new backend, server or preprocessing path is checked everywhere once it is a :
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from PIL import Image
 
 from rmatk_runtime.arrays import Float32, UInt8
 from rmatk_runtime.backend import Backend
 from rmatk_runtime.bundle import Bundle
-from rmatk_runtime.bundle.manifest import Input, Precision
+from rmatk_runtime.bundle.manifest import Input, Precision, Tolerance
 from rmatk_runtime.parity.compare import Expected, Judge, compare_embeddings, compare_probabilities
 from rmatk_runtime.parity.reference import Batch, GoldenReference, Reference
 from rmatk_runtime.parity.stage import Bisection, StageKind, StageResult, first_failure, require_passed
+from rmatk_runtime.pictures.fast_resize import fast_resize
+from rmatk_runtime.pictures.preprocess import PreprocessSpec, normalise
 from rmatk_runtime.progress import OnProgress, no_progress
 
 
@@ -105,6 +108,38 @@ class ParityReport:
         return f"parity fails at the stage '{failed.stage}': {failed.reason}", hint
 
 
+FAST_TOLERANCE = Tolerance(min_cosine=0.95, max_embedding_difference=0.2, min_agreement=0.85)
+
+
+class FastResize:
+    """An encoder on pictures resized the fast way; its stage reports, and fails only where most is lost.
+
+    ``largest_level``: the largest difference from the exact resize so far, of 255.
+    """
+
+    name = "fast resize"
+    kind = StageKind.FAST_RESIZE
+
+    @classmethod
+    def of(cls, candidates: Sequence[EncoderCandidate], bundle: Bundle) -> list[FastResize]:
+        """Before the first graph that takes normalised images; empty where none does."""
+        first = next((candidate for candidate in candidates if candidate.input == "images"), None)
+        return [] if first is None else [cls(first, bundle.manifest.preprocess)]
+
+    def __init__(self, encoder: EncoderCandidate, spec: PreprocessSpec) -> None:
+        self._encoder, self._spec = encoder, spec
+        self.precision: Precision = encoder.precision
+        self.largest_level = 0
+
+    def run(self, batch: Batch) -> Float32:
+        """See :meth:`rmatk_runtime.parity.walk.Candidate.run`."""
+        count = len(batch.pixels)
+        pixels = np.stack([fast_resize(batch.picture(number), self._spec) for number in range(count)])
+        apart = np.abs(pixels.astype(np.int16) - batch.pixels)
+        self.largest_level = max(self.largest_level, int(apart.max()))
+        return self._encoder.backend.embed(normalise(pixels, self._spec))
+
+
 def check(
     reference: Reference,
     candidates: Sequence[Candidate],
@@ -158,6 +193,12 @@ def check_golden(
 
 
 def _compare(candidate: Candidate, expected: Expected, found: Float32, judge: Judge) -> StageResult:
+    if isinstance(candidate, FastResize):
+        loose = replace(judge, tolerances={candidate.precision: FAST_TOLERANCE})
+        result = compare_embeddings(
+            candidate.name, candidate.kind, candidate.precision, expected, found, loose
+        )
+        return msgspec.structs.replace(result, largest_level=candidate.largest_level)
     if candidate.kind is StageKind.CLASSIFIER:
         return compare_probabilities(candidate.name, expected, found, judge)
     return compare_embeddings(candidate.name, candidate.kind, candidate.precision, expected, found, judge)

@@ -112,7 +112,8 @@ class LiveSource(Source):
         try:
             image = self._options.turn(picture())
         except DataError as error:
-            log.debug("%s: frame %d cannot be decoded: %s", self._name, index, error.message)
+            say = log.warning if self.damaged == 0 else log.debug  # the first is named, all are counted
+            say("%s: frame %d cannot be decoded: %s", self._name, index, error.message)
             self._skip()
             return None
         self._note_stillness(self._still.seconds(image, captured))
