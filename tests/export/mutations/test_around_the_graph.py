@@ -97,7 +97,7 @@ class TestPreprocessing:
 def _resampling() -> dict[str, Resampling]:
     from rmatk_runtime.pictures import preprocess
 
-    return preprocess._RESAMPLING
+    return preprocess.RESAMPLING
 
 
 class TestLayerScale:
