@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tools import docs_api, docs_samples
+from tools import docs_api, docs_reliability, docs_samples
 from tools.docs_markdown import first_sentence, table
 from tools.docs_structs import fields
 
@@ -295,4 +295,5 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "tolerances": tolerances,
     "training defaults": training_defaults,
     "web limits": web_limits,
+    **docs_reliability.BLOCKS,
 }

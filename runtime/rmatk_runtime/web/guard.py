@@ -85,7 +85,7 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        limited, done = self._bodies.limited(receive)
+        limited, done = self._bodies.limited(receive, request.headers.get("Content-Length", ""))
         try:
             await (answer or self._app)(scope, limited, guarded)
         except (ClientDisconnect, asyncio.CancelledError):  # the client has left, or the server ends

@@ -43,12 +43,22 @@ class Bodies:
     def __init__(self) -> None:
         self.held = 0
 
-    def limited(self, receive: Receive) -> tuple[Receive, Callable[[], None]]:
-        """``receive`` that fails beyond the limits, and what must be called when the request is done."""
+    def limited(self, receive: Receive, declared: str = "") -> tuple[Receive, Callable[[], None]]:
+        """``receive`` that fails beyond the limits, and what must be called when the request is done.
+
+        ``declared``: the header ``Content-Length``; such a body is counted, and refused, before it arrives.
+        """
         size, complete, deadline = 0, False, time.monotonic() + BODY_SECONDS
+        expected = int(declared) if declared.isdecimal() else 0
+        self.held += min(expected, MOST_BYTES)
+        counted = min(expected, MOST_BYTES)
 
         async def limited() -> Message:
-            nonlocal size, complete
+            nonlocal size, complete, counted
+            if expected > MOST_BYTES:
+                raise HTTPException(413, f"the body is larger than {MOST_BYTES >> 20} MB")
+            if self.held > BODIES:
+                raise HTTPException(503, "too many bodies at once; send it again later", _AGAIN)
             if complete:  # what is waited for now is that the client leaves
                 return await receive()
             try:
@@ -56,9 +66,9 @@ class Bodies:
             except (TimeoutError, asyncio.TimeoutError):
                 raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
             complete = not message.get("more_body", False)
-            arrived = len(message.get("body", b""))
-            size += arrived
-            self.held += arrived
+            size += len(message.get("body", b""))
+            self.held += max(0, size - counted)
+            counted = max(counted, size)
             if size > MOST_BYTES:
                 raise HTTPException(413, f"the body is larger than {MOST_BYTES >> 20} MB")
             if self.held > BODIES:
@@ -66,9 +76,9 @@ class Bodies:
             return message
 
         def done() -> None:
-            nonlocal size
-            self.held -= size
-            size = 0
+            nonlocal counted
+            self.held -= counted
+            counted = 0
 
         return limited, done
 

@@ -110,6 +110,27 @@ def test_bodies_together_are_limited(monkeypatch: pytest.MonkeyPatch):
     assert bodies.held == 0
 
 
+def test_a_declared_body_is_refused_before_it_arrives(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "BODIES", 100)
+    monkeypatch.setattr(limits, "MOST_BYTES", 90)
+    bodies = Bodies()
+
+    async def never() -> Message:
+        pytest.fail("it is not waited for")
+
+    async def status(declared: str) -> int:
+        limited, done = bodies.limited(never, declared)
+        with pytest.raises(HTTPException) as refused:
+            await limited()
+        done()
+        return refused.value.status_code
+
+    _, done = bodies.limited(never, "60")
+    assert asyncio.run(status("91")) == 413 and asyncio.run(status("50")) == 503
+    done()
+    assert bodies.held == 0
+
+
 def test_pictures_take_turns_and_few_wait(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(limits, "QUEUE", 2)
     turns, running, most = Turns(), 0, 0
