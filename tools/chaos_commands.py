@@ -92,7 +92,7 @@ def _outputs(folder: Path) -> None:
         rows = list(csv.reader((out / "r.csv").read_text().splitlines()))
         assert len({len(row) for row in rows}) <= 1, "a row of the table has another length"
     for path in (out / "images").glob("*.jpg"):
-        with Image.open(path) as image:
+        with Image.open(path, formats=("JPEG", "PNG")) as image:
             image.load()
     if (out / "v.mp4").exists():
         with av.open(str(out / "v.mp4")) as video:

@@ -98,6 +98,6 @@ def test_few_right_answers_set_no_threshold_and_say_so():
     logits[np.arange(24), (labels + 1) % 4] = 1.0  # wrong everywhere ...
     logits[:9] = 3.0 * np.eye(4, dtype=np.float32)[labels[:9]]  # ... but nine
     found = calibrate(logits, labels, 4)
-    assert found.reject_threshold is None and "only 9 validation shots" in (found.note or "")
+    assert found.reject_threshold is None and "only 9 of 10 validation shots" in (found.note or "")
     logits[9] = 3.0 * np.eye(4, dtype=np.float32)[labels[9]]
     assert calibrate(logits, labels, 4).reject_threshold is not None

@@ -14,20 +14,20 @@ def loaded(monkeypatch):
 
 
 def test_a_named_backbone_is_taken_without_a_word(loaded):
-    assert choice.load_chosen("rmatk-micro", None, "cpu") == (("rmatk-micro", None, "cpu"), ())
+    assert choice.load_chosen("rmatk-small", None, "cpu") == (("rmatk-small", None, "cpu"), ())
 
 
 def test_the_default_is_made_for_photographs_where_its_weights_can_be_had(loaded, monkeypatch):
     monkeypatch.setattr(choice, "weights_at_hand", lambda: True)
-    chosen, notes = choice.load_chosen(None, None, "cpu")
+    chosen, notes = choice.load_chosen("auto", None, "cpu")
     assert chosen == ("ViT-B-16-quickgelu", "openai", "cpu") and "--model is not given" in notes[0]
 
 
 def test_the_default_without_its_weights_says_what_is_used_in_its_place(loaded, monkeypatch):
     monkeypatch.setattr(choice, "weights_at_hand", lambda: False)
-    chosen, notes = choice.load_chosen(None, None, "cpu")
-    assert chosen == ("rmatk-micro", None, "cpu")
-    assert "neither cached nor within reach: rmatk-micro is used" in notes[0] and "drawn pictures" in notes[0]
+    chosen, notes = choice.load_chosen("auto", None, "cpu")
+    assert chosen == ("rmatk-small", None, "cpu")
+    assert "neither cached nor within reach: rmatk-small is used" in notes[0] and "trying out" in notes[0]
 
 
 def test_weights_are_not_at_hand_offline_and_without_cache(monkeypatch, tmp_path):

@@ -127,7 +127,7 @@ class TestAsTyped:
         code, out, _ = rmatk("export", tiny_run.path, "-o", tmp_path / "b", "--golden", "none", "--json")
         assert code == 0 and json.loads(out)["golden"] is None
         said = self.export(rmatk, tiny_run.path, tmp_path / "b", "none")
-        assert "no pictures travel" in said and "rmatk parity" not in said.split("next:")[1]
+        assert "the bundle contains no pictures" in said and "rmatk parity" not in said.split("next:")[1]
         assert "none: this bundle cannot check itself" in rmatk("info", tmp_path / "b")[1]
         code, _, error = rmatk("parity", tmp_path / "b")
         assert code == 1 and "--golden rendered" in error
