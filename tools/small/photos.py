@@ -134,7 +134,7 @@ def stem_maps(mirrors: Path, out: Path, name: str, number: int, teacher: Any) ->
     while at < len(rows):
         images = []
         for index, (_, blob) in enumerate(rows[at : at + BATCH], start=at):
-            image = Image.open(io.BytesIO(blobs(blob))).convert("RGB")
+            image = Image.open(io.BytesIO(blobs(blob)), formats=("JPEG", "PNG")).convert("RGB")
             images.append(np.asarray(view(image, number, np.random.default_rng([number, index]))))
         x = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() - 127) / 128
         y = teacher.blocks(teacher.bn1(teacher.conv_stem(x.contiguous(memory_format=torch.channels_last))))
