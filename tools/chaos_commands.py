@@ -91,7 +91,7 @@ def _outputs(folder: Path) -> None:
     if (out / "r.csv").exists():
         rows = list(csv.reader((out / "r.csv").read_text().splitlines()))
         assert len({len(row) for row in rows}) <= 1, "a row of the table has another length"
-    for path in (out / "images").glob("*.jpg"):
+    for path in (out / "images").glob("[!.]*.jpg"):  # a temporary file is a leftover, not an output
         with Image.open(path, formats=("JPEG", "PNG")) as image:
             image.load()
     if (out / "v.mp4").exists():
