@@ -191,7 +191,9 @@ def test_a_graph_that_the_parser_refuses_is_told_with_its_node(trt: TensorRt, ex
 
 
 def test_what_the_builder_refuses_is_told_in_its_words(trt: TensorRt, bundle: Bundle):
-    with pytest.raises(BackendError, match=r"cannot build image_encoder.onnx: .*Turing"):
+    with pytest.raises(
+        BackendError, match=r"cannot build image_encoder.onnx for Turing \(7\.5\), .*: .*Turing"
+    ):
         options = BuildOptions(compute_capabilities=("7.5",))
         build_engine(bundle, bundle.graph("fp32"), trt, options, gpu=None)
     assert not (bundle.path / "engines").exists()
