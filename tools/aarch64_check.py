@@ -27,7 +27,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve()
 CHECKOUT = HERE.parents[1]
-SUITE, PYTHON, MIRROR = "bookworm", "3.11", "http://deb.debian.org/debian"
+SUITE, PYTHON = "bookworm", "3.11"
 TOOLS = {"qemu-aarch64-static": "qemu-user-static", "debootstrap": "debootstrap", "proot": "proot"}
 WHEELS = ("numpy", "pillow", "msgspec", "rich", "typer", "av", "onnxruntime", "tokenizers", "ftfy")
 PLATFORMS = (
@@ -107,7 +107,7 @@ class Emulated:
         if not (self.root / "usr/bin/python3").exists():
             include = "--include=python3,ca-certificates"
             command = ["debootstrap", "--foreign", "--arch=arm64", "--variant=minbase", include]
-            subprocess.run([*command, SUITE, str(self.root), MIRROR], check=True, stdout=sys.stderr)
+            subprocess.run([*command, SUITE, str(self.root)], check=True, stdout=sys.stderr)
             proc = self.root / "proc"  # a link to this machine's, which proot refuses
             if proc.is_symlink():
                 proc.unlink()
