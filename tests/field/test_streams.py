@@ -79,7 +79,7 @@ def test_still_pictures_are_polled_at_the_rate_asked_for(
         assert source.state is SourceState.LIVE and source.info.live
         assert source.info.size == (64, 48) and source.info.rate == 10
     gaps = np.diff([frame.captured for frame in frames])
-    assert gaps.min() > 0.03 and gaps.mean() == pytest.approx(0.1, abs=0.05)
+    assert gaps.min() > 0.03 and np.median(gaps) == pytest.approx(0.1, abs=0.05)  # one may be late under load
     levels = [int(frame.image[0, 0, 0]) for frame in frames]
     assert levels == sorted(set(levels))
     lines = [record.message for record in caplog.records if record.name.startswith("rmatk_runtime")]
