@@ -15,7 +15,7 @@ from rmatk.pages.html import document, figure, percent, rows
 from rmatk_runtime.files import write_atomic
 from rmatk_runtime.frames import Prediction
 from rmatk_runtime.inference.classifier import Classifier
-from rmatk_runtime.intervals import wilson, with_interval
+from rmatk_runtime.intervals import interval, with_interval
 from rmatk_runtime.parity.table import FULL, stage_row
 from rmatk_runtime.pictures.decode import load_image
 from rmatk_runtime.sources import open_source
@@ -51,8 +51,8 @@ def write_page(result: DemoResult) -> Path:
     body = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
         images=str(report.images),
         frame_count=str(len(result.predictions)),
-        zero_shot_interval=_interval(report.zero_shot_accuracy, report.images),
-        adapted_interval=_interval(report.accuracy, report.images),
+        zero_shot_interval=interval(report.zero_shot_accuracy, report.images),
+        adapted_interval=interval(report.accuracy, report.images),
         zero_shot=percent(report.zero_shot_accuracy),
         adapted=percent(report.accuracy),
         video_accuracy=percent(result.video_accuracy),
@@ -68,11 +68,6 @@ def write_page(result: DemoResult) -> Path:
     path = result.out / "index.html"
     write_atomic(path, document("rmatk demo", body))
     return path
-
-
-def _interval(share: float, of: int) -> str:
-    low, high = wilson(share, of)
-    return f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def _shots(result: DemoResult) -> str:

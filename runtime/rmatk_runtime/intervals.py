@@ -24,7 +24,10 @@ def wilson(share: float, of: int) -> tuple[float, float]:
 
 def with_interval(share: float, of: int) -> str:
     """A share as ``75.0% (46.8 to 91.1)``; without interval of no photos."""
-    if not of:
-        return f"{share:.1%}"
+    return f"{share:.1%} ({interval(share, of)})" if of else f"{share:.1%}"
+
+
+def interval(share: float, of: int) -> str:
+    """The interval alone, in percent: ``46.8 to 91.1``; ``of`` >= 1."""
     low, high = wilson(share, of)
-    return f"{share:.1%} ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{100 * low:.1f} to {100 * high:.1f}"
